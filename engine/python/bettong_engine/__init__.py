@@ -1,0 +1,25 @@
+"""The engine: everything that an event passes through, in Rust. Typed in the stub beside this file."""
+
+from bettong_engine.bettong_engine import (
+    AddressInUseError,
+    ControlReply,
+    EngineError,
+    Executor,
+    Gateway,
+    InvalidModelError,
+    Local,
+    build_version,
+    set_log_level,
+)
+
+__all__ = [
+    "AddressInUseError",
+    "ControlReply",
+    "EngineError",
+    "Executor",
+    "Gateway",
+    "InvalidModelError",
+    "Local",
+    "build_version",
+    "set_log_level",
+]

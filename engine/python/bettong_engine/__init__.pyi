@@ -1,0 +1,145 @@
+"""The engine: everything that an event passes through, in Rust.
+
+Snapshots and settings go in as protobuf messages of `bettong.internal.v1`, counters come out. Every method is
+thread-safe and releases the GIL while it works. Only one file of each service imports this module.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import final
+
+from typing_extensions import Buffer
+
+__all__ = [
+    "AddressInUseError",
+    "ControlReply",
+    "EngineError",
+    "Executor",
+    "Gateway",
+    "InvalidModelError",
+    "Local",
+    "build_version",
+    "set_log_level",
+]
+
+class EngineError(Exception):
+    """Base of everything that the engine raises on purpose.
+
+    Attributes:
+        code: gRPC status name, for example ``"INVALID_ARGUMENT"``.
+    """
+
+    code: str
+
+class InvalidModelError(EngineError):
+    """The file is not a model that the runtime can load; the message says why."""
+
+class AddressInUseError(EngineError):
+    """Another process listens on the address; the message names it."""
+
+@final
+class ControlReply:
+    """Answers one request that the data port forwarded to the control plane. Dropping it answers INTERNAL."""
+
+    def send(self, code: int, message: str, payload: bytes) -> None:
+        """Answer with a gRPC status *code*, a *message* for people and a protobuf *payload* (for code 0)."""
+
+@final
+class Executor:
+    """Loaded models and the lanes that run them."""
+
+    def __init__(self, config: bytes) -> None:
+        """Start the lanes of an ``ExecutorConfig``.
+
+        Raises:
+            EngineError: ONNX Runtime's library can't be opened.
+        """
+
+    def load_model(self, spec: bytes) -> bytes:
+        """Load a ``ModelSpec``, run it once, and return its ``bettong.v1.Signature``.
+
+        Loading an id again returns the signature of the one that is loaded.
+
+        Raises:
+            InvalidModelError: The file is damaged, not a model, or needs a newer runtime.
+        """
+
+    def unload_model(self, model_id: str) -> bool:
+        """Forget a model; programs that use it keep it alive. Return whether it was loaded."""
+
+    def runtimes(self) -> dict[str, str]:
+        """Return runtime names and versions, for example ``{"onnxruntime": "1.31.1"}``."""
+
+    def close(self) -> None:
+        """Stop the lanes. Requests that are still queued fail with UNAVAILABLE."""
+
+@final
+class Gateway:
+    """The data and metrics ports of one executor."""
+
+    def __init__(
+        self, executor: Executor, config: bytes, on_control: Callable[[str, str, ControlReply], None]
+    ) -> None:
+        """Prepare a ``GatewayConfig``; nothing listens yet.
+
+        Args:
+            executor: Runs what arrives.
+            config: ``GatewayConfig``.
+            on_control: Called on an engine thread with a method (``"load"``, ``"unload"``, ``"repository_index"``),
+                a model name (or ``""``) and the reply to answer with. It must not block.
+        """
+
+    def bind(self) -> None:
+        """Bind both ports and answer health requests with "not ready".
+
+        Raises:
+            AddressInUseError: A port is taken.
+        """
+
+    def apply(self, update: bytes) -> None:
+        """Apply a ``RoutingUpdate`` at once, or not at all.
+
+        Raises:
+            EngineError: A program names a model that is not loaded, or the revision is not newer.
+        """
+
+    def set_ready(self, ready: bool) -> None:
+        """Set what readiness and health requests answer."""
+
+    def drain(self, timeout_s: float) -> bool:
+        """Stop accepting, send GOAWAY, finish what is in flight; return whether all was answered in time."""
+
+    def close(self) -> None:
+        """Close every connection."""
+
+    def status(self) -> bytes:
+        """Return a ``GatewayStatus``."""
+
+    def metrics(self) -> str:
+        """Return all metrics in the Prometheus text format."""
+
+@final
+class Local:
+    """One program in the caller's process, without a server."""
+
+    def __init__(self, program: bytes, models: Mapping[str, str], onnxruntime_library: str) -> None:
+        """Load a ``Program``; *models* gives the path of the file of each model id that it names."""
+
+    def infer(
+        self, columns: Sequence[tuple[str, str, Sequence[int], Buffer]]
+    ) -> list[tuple[str, str, list[int], bytes]]:
+        """Run columns of (name, Open Inference Protocol datatype, shape, little-endian row-major bytes).
+
+        Columns are matched by name, then by alias; a BYTES column is 4-byte length and bytes for each element.
+
+        Raises:
+            EngineError: A column is missing, superfluous, or has a wrong dtype, shape or byte count.
+        """
+
+    def infer_arrow(self, stream: Buffer, dataset: Sequence[str], exclude: Sequence[str], separator: str) -> bytes:
+        """Run an Arrow IPC stream or file of rows and return the reply as an Arrow IPC stream."""
+
+def build_version() -> str:
+    """Return the version of the engine."""
+
+def set_log_level(level: str) -> None:
+    """Set the level of the engine's own log lines: debug, info, warning or error."""
