@@ -22,7 +22,7 @@ pub enum Strictness {
 }
 
 /// Put columns in the order of the signature's inputs; return them with their rows.
-pub fn bind(signature: &Signature, columns: Columns<'_>, strictness: Strictness) -> Result<(SmallVec<[Tensor; 2]>, usize)> {
+pub fn bind(signature: &Signature, columns: &Columns<'_>, strictness: Strictness) -> Result<(SmallVec<[Tensor; 2]>, usize)> {
     let lone = strictness == Strictness::Frame && signature.inputs.len() == 1 && columns.len() == 1;
     let mut inputs: SmallVec<[Tensor; 2]> = SmallVec::new();
     let mut used = 0;
@@ -38,13 +38,13 @@ pub fn bind(signature: &Signature, columns: Columns<'_>, strictness: Strictness)
                 let (name, tensor) = &columns[index];
                 fit(signature.batch_mode, &input.spec, name, tensor, strictness)?
             }
-            None if strictness == Strictness::Frame && !input.parts.is_empty() => join_parts(input, &columns)?,
-            None => return Err(missing(input, &columns)),
+            None if strictness == Strictness::Frame && !input.parts.is_empty() => join_parts(input, columns)?,
+            None => return Err(missing(input, columns)),
         };
         inputs.push(tensor);
     }
     if strictness == Strictness::Exact && used != columns.len() {
-        return Err(superfluous(signature, &columns));
+        return Err(superfluous(signature, columns));
     }
     let rows = common_rows(signature, &inputs)?;
     Ok((inputs, rows))
@@ -216,7 +216,7 @@ mod tests {
     fn a_column_is_found_by_name_or_alias() {
         for name in ["dense_input", "tensor"] {
             let given = columns(vec![(name, floats(&[2, 3]))]);
-            let (inputs, rows) = bind(&signature(&[-1, 3], &["tensor"], &[]), given, Strictness::Exact).unwrap();
+            let (inputs, rows) = bind(&signature(&[-1, 3], &["tensor"], &[]), &given, Strictness::Exact).unwrap();
             assert_eq!((1, 2), (inputs.len(), rows));
         }
     }
@@ -224,24 +224,24 @@ mod tests {
     #[test]
     fn a_lone_frame_column_needs_no_name_but_a_protocol_input_does() {
         let given = || columns(vec![("other", floats(&[2, 3]))]);
-        assert!(bind(&signature(&[-1, 3], &[], &[]), given(), Strictness::Frame).is_ok());
-        let error = bind(&signature(&[-1, 3], &[], &[]), given(), Strictness::Exact).unwrap_err();
+        assert!(bind(&signature(&[-1, 3], &[], &[]), &given(), Strictness::Frame).is_ok());
+        let error = bind(&signature(&[-1, 3], &[], &[]), &given(), Strictness::Exact).unwrap_err();
         assert_eq!("input 'dense_input' is missing; given: [\"other\"]", error.message);
     }
 
     #[test]
     fn superfluous_inputs_are_refused_by_protocol_and_ignored_in_frames() {
         let given = || columns(vec![("dense_input", floats(&[2, 3])), ("id", floats(&[2]))]);
-        let error = bind(&signature(&[-1, 3], &[], &[]), given(), Strictness::Exact).unwrap_err();
+        let error = bind(&signature(&[-1, 3], &[], &[]), &given(), Strictness::Exact).unwrap_err();
         assert_eq!(Some("id"), error.field.as_deref());
-        assert!(bind(&signature(&[-1, 3], &[], &[]), given(), Strictness::Frame).is_ok());
+        assert!(bind(&signature(&[-1, 3], &[], &[]), &given(), Strictness::Frame).is_ok());
     }
 
     #[test]
     fn wrong_shapes_and_zero_rows_are_refused_by_name() {
         for shape in [&[2, 4][..], &[6], &[0, 3], &[2, 3, 1]] {
             let given = columns(vec![("dense_input", floats(shape))]);
-            let error = bind(&signature(&[-1, 3], &[], &[]), given, Strictness::Exact).unwrap_err();
+            let error = bind(&signature(&[-1, 3], &[], &[]), &given, Strictness::Exact).unwrap_err();
             assert_eq!(Some("dense_input"), error.field.as_deref(), "{shape:?}");
         }
     }
@@ -249,18 +249,18 @@ mod tests {
     #[test]
     fn frames_may_flatten_a_row() {
         let given = columns(vec![("dense_input", floats(&[2, 6]))]);
-        let (inputs, _) = bind(&signature(&[-1, 2, 3], &[], &[]), given, Strictness::Frame).unwrap();
+        let (inputs, _) = bind(&signature(&[-1, 2, 3], &[], &[]), &given, Strictness::Frame).unwrap();
         assert_eq!(&[2, 2, 3][..], &inputs[0].shape[..]);
 
         let given = columns(vec![("dense_input", floats(&[4]))]);
-        let (inputs, _) = bind(&signature(&[-1, 1], &[], &[]), given, Strictness::Frame).unwrap();
+        let (inputs, _) = bind(&signature(&[-1, 1], &[], &[]), &given, Strictness::Frame).unwrap();
         assert_eq!(&[4, 1][..], &inputs[0].shape[..]);
     }
 
     #[test]
     fn scalar_columns_are_joined_into_one_input_row_by_row() {
         let given = columns(vec![("b", floats(&[2])), ("a", floats(&[2])), ("id", floats(&[2]))]);
-        let (inputs, rows) = bind(&signature(&[-1, 2], &[], &["a", "b"]), given, Strictness::Frame).unwrap();
+        let (inputs, rows) = bind(&signature(&[-1, 2], &[], &["a", "b"]), &given, Strictness::Frame).unwrap();
         assert_eq!(2, rows);
         let values: Vec<f32> = inputs[0].data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
         assert_eq!(vec![0.0, 0.0, 1.0, 1.0], values);

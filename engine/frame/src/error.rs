@@ -122,7 +122,7 @@ impl Error {
         Self::new(ErrorKind::Internal, message)
     }
 
-    /// A bound was hit; *retry_after* is when it is worth trying again.
+    /// A bound was hit; `retry_after` is when it is worth trying again.
     #[cold]
     pub fn overloaded(message: impl Into<Cow<'static, str>>, retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..Self::new(ErrorKind::ResourceExhausted, message) }

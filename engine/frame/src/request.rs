@@ -1,5 +1,6 @@
 //! A batch of rows on its way through the engine, and who waits for it.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -68,4 +69,16 @@ pub struct Timing {
 pub trait Dispatch: Send + Sync {
     /// Take a request, or answer it with the reason why not. Never blocks.
     fn submit(&self, request: Request);
+}
+
+/// A future to be run on a reactor's own thread.
+pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The threads that own connections.
+pub trait Reactors: Send + Sync {
+    /// How many there are.
+    fn count(&self) -> usize;
+
+    /// Run *task* on reactor *index*. Tasks that come after the end are dropped.
+    fn spawn(&self, index: usize, task: Task);
 }

@@ -53,18 +53,18 @@ impl Tensor {
     /// Rows `[start, start + count)` without a copy.
     ///
     /// Linear in the number of elements before the end for [`DType::Bytes`], constant for all others.
+    #[must_use]
     pub fn slice_rows(&self, start: usize, count: usize) -> Self {
         let mut shape = self.shape.clone();
         if let Some(rows) = shape.first_mut() {
             *rows = count as i64;
         }
         let per_row = self.row_elements();
-        let (from, to) = match self.dtype.size() {
-            Some(size) => (start * per_row * size, (start + count) * per_row * size),
-            None => {
-                let from = bytes_offset(&self.data, 0, start * per_row);
-                (from, bytes_offset(&self.data, from, count * per_row))
-            }
+        let (from, to) = if let Some(size) = self.dtype.size() {
+            (start * per_row * size, (start + count) * per_row * size)
+        } else {
+            let from = bytes_offset(&self.data, 0, start * per_row);
+            (from, bytes_offset(&self.data, from, count * per_row))
         };
         Self { dtype: self.dtype, shape, data: self.data.slice(from..to) }
     }

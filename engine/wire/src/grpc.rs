@@ -138,11 +138,10 @@ fn frame_len(data: &[u8]) -> Option<usize> {
 
 /// One framed message.
 pub fn framed(message: &impl Message) -> Bytes {
-    let len = message.encoded_len();
-    let mut data = BytesMut::with_capacity(5 + len);
-    put_frame_head(&mut data, len);
-    // The buffer grows as needed, which is the only way for this to fail.
-    message.encode(&mut data).expect("a growing buffer takes every message");
+    let encoded = message.encode_to_vec();
+    let mut data = BytesMut::with_capacity(5 + encoded.len());
+    put_frame_head(&mut data, encoded.len());
+    data.extend_from_slice(&encoded);
     data.freeze()
 }
 

@@ -1,0 +1,77 @@
+//! How much may be under way at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bettong_frame::{Error, Result};
+use bettong_telemetry::Registry;
+
+/// Limits of what is admitted and not yet answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Requests.
+    pub requests: i64,
+    /// Bytes of their bodies.
+    pub bytes: i64,
+}
+
+/// The place that an admitted request takes, given back when it is dropped.
+pub struct Permit {
+    registry: Arc<Registry>,
+    bytes: i64,
+}
+
+/// When a refused client may try again: about what a full gateway takes to answer a part of what it holds.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+impl Permit {
+    /// Take a place for a body of *bytes*, or refuse at once.
+    #[inline]
+    pub fn take(registry: &Arc<Registry>, limits: Limits, bytes: usize) -> Result<Self> {
+        let (gateway, bytes) = (&registry.gateway, bytes as i64);
+        let requests = gateway.in_flight.add(1);
+        let held = gateway.in_flight_bytes.add(bytes);
+        // A request alone is always admitted: its size has been checked against the limit of one request.
+        let fits = requests < limits.requests && (held + bytes <= limits.bytes || requests == 0);
+        let permit = Self { registry: registry.clone(), bytes };
+        if fits { Ok(permit) } else { Err(refusal(requests, held)) }
+    }
+}
+
+impl Drop for Permit {
+    #[inline]
+    fn drop(&mut self) {
+        self.registry.gateway.in_flight.add(-1);
+        self.registry.gateway.in_flight_bytes.add(-self.bytes);
+    }
+}
+
+#[cold]
+fn refusal(requests: i64, bytes: i64) -> Error {
+    Error::overloaded(format!("the server is at its limit: {requests} requests with {bytes} bytes are under way"), RETRY_AFTER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bettong_frame::ErrorKind;
+
+    #[test]
+    fn places_are_bounded_in_number_and_bytes_and_given_back() {
+        let registry = Arc::new(Registry::default());
+        let limits = Limits { requests: 2, bytes: 100 };
+        let first = Permit::take(&registry, limits, 60).unwrap();
+        assert_eq!(ErrorKind::ResourceExhausted, Permit::take(&registry, limits, 60).err().unwrap().kind);
+        let second = Permit::take(&registry, limits, 40).unwrap();
+        assert!(Permit::take(&registry, limits, 0).is_err());
+        drop((first, second));
+        assert_eq!((0, 0), (registry.gateway.in_flight.get(), registry.gateway.in_flight_bytes.get()));
+    }
+
+    #[test]
+    fn one_request_larger_than_the_byte_limit_is_admitted_alone() {
+        let registry = Arc::new(Registry::default());
+        let _large = Permit::take(&registry, Limits { requests: 2, bytes: 100 }, 1_000).unwrap();
+        assert!(Permit::take(&registry, Limits { requests: 2, bytes: 100 }, 1).is_err());
+    }
+}

@@ -1,0 +1,255 @@
+//! Binding, accepting, draining.
+
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bettong_frame::{Reactors, Result};
+use bettong_telemetry::Registry;
+use tokio::sync::watch;
+
+use crate::admission::Limits;
+use crate::control::Control;
+use crate::routes::{Change, Entry};
+use crate::shared::{Phase, Registered, Settings, Shared};
+use crate::{connection, http1};
+
+/// Addresses and bounds of a gateway.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// `host:port` of the data port; port 0 is any free one.
+    pub data_address: (String, u16),
+    /// `host:port` of the metrics port.
+    pub metrics_address: (String, u16),
+    /// Announced at `GET /v1/server`.
+    pub control_address: String,
+    /// The product's version.
+    pub version: String,
+    /// Largest body of one request.
+    pub max_request_bytes: usize,
+    /// Bytes of all requests under way.
+    pub max_in_flight_bytes: u64,
+    /// Requests under way.
+    pub max_in_flight: u32,
+    /// Connections open at once.
+    pub max_connections: u32,
+    /// Idle HTTP/1.1 connections are closed after this.
+    pub keep_alive: Duration,
+    /// Time for a client to send a head, and again for a body.
+    pub read_timeout: Duration,
+}
+
+/// A port can't be bound.
+#[derive(Debug)]
+pub struct BindError {
+    /// The address as it was given.
+    pub address: String,
+    /// Why.
+    pub error: std::io::Error,
+}
+
+/// Counters since the start.
+#[derive(Clone, Debug)]
+pub struct GatewayStatus {
+    /// Requests answered.
+    pub answered: u64,
+    /// Requests refused by a bound.
+    pub refused: u64,
+    /// Requests that failed otherwise.
+    pub failed: u64,
+    /// Requests under way.
+    pub in_flight: u64,
+    /// Connections open.
+    pub connections: u32,
+}
+
+/// The data and metrics ports of one process.
+pub struct Gateway {
+    config: GatewayConfig,
+    shared: Arc<Shared>,
+    reactors: Arc<dyn Reactors>,
+    bound: Mutex<Option<Bound>>,
+    /// Tells the accept loops to end.
+    stop: watch::Sender<bool>,
+}
+
+#[derive(Clone, Copy)]
+struct Bound {
+    data: SocketAddr,
+    metrics: SocketAddr,
+}
+
+impl Gateway {
+    /// A gateway that does not listen yet.
+    pub fn new(config: GatewayConfig, registry: Arc<Registry>, reactors: Arc<dyn Reactors>, control: Control) -> Self {
+        let settings = Settings {
+            limits: Limits { requests: i64::from(config.max_in_flight), bytes: config.max_in_flight_bytes as i64 },
+            max_request_bytes: config.max_request_bytes,
+            read_timeout: config.read_timeout,
+            keep_alive: config.keep_alive,
+            version: config.version.clone(),
+            control_address: config.control_address.clone(),
+            engine_name: format!("engine-{}", std::process::id()),
+        };
+        let shared = Arc::new(Shared::new(settings, registry, control));
+        Self { config, shared, reactors, bound: Mutex::new(None), stop: watch::Sender::new(false) }
+    }
+
+    /// Bind both ports and begin to accept.
+    ///
+    /// # Errors
+    /// The address of the port that can't be bound, with the reason.
+    pub fn bind(&self) -> std::result::Result<(), BindError> {
+        let data = listen(&self.config.data_address)?;
+        let metrics = listen(&self.config.metrics_address)?;
+        let address = |listener: &TcpListener| {
+            listener.local_addr().map_err(|error| BindError { address: "the bound socket".to_owned(), error })
+        };
+        let bound = Bound { data: address(&data)?, metrics: address(&metrics)? };
+        *self.bound.lock().unwrap_or_else(PoisonError::into_inner) = Some(bound);
+        let _ = self.shared.metrics_address.set(bound.metrics.to_string());
+        let loads = Arc::new((0..self.reactors.count()).map(|_| AtomicUsize::new(0)).collect::<Vec<_>>());
+        let max = i64::from(self.config.max_connections);
+        let acceptor = Acceptor { shared: self.shared.clone(), reactors: self.reactors.clone(), loads, max };
+        self.reactors.spawn(0, Box::pin(acceptor.accept(data, self.stop.subscribe())));
+        self.reactors.spawn(0, Box::pin(http1::serve_metrics(self.shared.clone(), metrics, self.stop.subscribe())));
+        Ok(())
+    }
+
+    /// Addresses of the data and metrics ports, once they are bound.
+    pub fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner).map(|bound| (bound.data, bound.metrics))
+    }
+
+    /// Change what is served.
+    pub fn apply(&self, change: Change) -> Result<()> {
+        let stopped = change.stop.clone();
+        let served: Vec<(Arc<str>, Arc<str>)> =
+            change.serve.iter().map(|entry: &Entry| (entry.route.pipeline.clone(), entry.route.version.clone())).collect();
+        self.shared.routes.apply(change)?;
+        stopped.iter().for_each(|name| self.shared.registry.forget(name));
+        served.iter().for_each(|(pipeline, version)| self.shared.registry.keep_only(pipeline, version));
+        self.shared.announce();
+        Ok(())
+    }
+
+    /// Set what readiness answers. After a drain has begun it stays "not ready".
+    pub fn set_ready(&self, ready: bool) {
+        if self.shared.phase() != Phase::Draining {
+            self.shared.set_phase(if ready { Phase::Serving } else { Phase::Starting });
+        }
+    }
+
+    /// Stop accepting, tell clients to go, and wait until every connection has ended. Return whether they did in *timeout*.
+    pub fn drain(&self, timeout: Duration) -> bool {
+        self.shared.set_phase(Phase::Draining);
+        self.stop.send_replace(true);
+        self.shared.connections.finish_all();
+        self.shared.connections.wait_until_none(Instant::now() + timeout)
+    }
+
+    /// Stop accepting at once.
+    pub fn close(&self) {
+        self.shared.set_phase(Phase::Draining);
+        self.stop.send_replace(true);
+    }
+
+    /// Counters since the start.
+    pub fn status(&self) -> GatewayStatus {
+        let gateway = &self.shared.registry.gateway;
+        GatewayStatus {
+            answered: gateway.answered.get(),
+            refused: gateway.refused.get(),
+            failed: gateway.failed.get(),
+            in_flight: gateway.in_flight.get().max(0) as u64,
+            connections: gateway.connections.get().max(0) as u32,
+        }
+    }
+
+    /// All metrics in the Prometheus text format.
+    pub fn metrics(&self) -> String {
+        bettong_telemetry::text::render(&self.shared.registry, &self.shared.version)
+    }
+}
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+fn listen((host, port): &(String, u16)) -> std::result::Result<TcpListener, BindError> {
+    let failed = |error| BindError { address: format!("{host}:{port}"), error };
+    let address = (host.as_str(), *port).to_socket_addrs().map_err(failed)?.next();
+    let address = address.ok_or_else(|| failed(std::io::ErrorKind::AddrNotAvailable.into()))?;
+    let bind = || {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+        // A restart must not wait for connections of the process before; a second server is still refused.
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(TcpListener::from(socket))
+    };
+    bind().map_err(failed)
+}
+
+struct Acceptor {
+    shared: Arc<Shared>,
+    reactors: Arc<dyn Reactors>,
+    /// Connections of each reactor.
+    loads: Arc<Vec<AtomicUsize>>,
+    max: i64,
+}
+
+/// Waited after the system refused a connection (no more file descriptors, for example).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+impl Acceptor {
+    /// Accept until told to stop; each connection goes to the reactor with the fewest.
+    async fn accept(self, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+        let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = stop.wait_for(|&stop| stop) => return,
+            };
+            match accepted.and_then(|(stream, _)| stream.set_nodelay(true).and_then(|()| stream.into_std())) {
+                Ok(stream) => self.place(stream),
+                Err(error) => {
+                    tracing::warn!(event = "accept_failed", %error);
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn place(&self, stream: std::net::TcpStream) {
+        if self.shared.registry.gateway.connections.get() >= self.max {
+            self.shared.registry.gateway.connections_refused.add(1);
+            return;
+        }
+        let loads = self.loads.iter().map(|load| load.load(Ordering::Relaxed));
+        let index = loads.enumerate().min_by_key(|&(_, load)| load).map_or(0, |(at, _)| at);
+        let place = Place { loads: self.loads.clone(), index };
+        self.loads[index].fetch_add(1, Ordering::Relaxed);
+        let (shared, registered) = (self.shared.clone(), Registered::new(&self.shared));
+        self.reactors.spawn(
+            index,
+            Box::pin(async move {
+                let _place = place;
+                connection::serve(shared, stream, registered).await;
+            }),
+        );
+    }
+}
+
+/// Counts a connection on its reactor while it lives.
+struct Place {
+    loads: Arc<Vec<AtomicUsize>>,
+    index: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.loads[self.index].fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,197 @@
+//! What all connections of a gateway share.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use atomic_waker::AtomicWaker;
+use bettong_frame::{Error, ErrorKind, Result};
+use bettong_telemetry::Registry;
+use tokio::sync::watch;
+
+use crate::admission::{Limits, Permit};
+use crate::control::Control;
+use crate::routes::{Entry, Routes};
+
+/// What a gateway is at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Not ready yet.
+    Starting = 0,
+    /// Ready.
+    Serving = 1,
+    /// Finishing what is under way.
+    Draining = 2,
+}
+
+/// What all connections of a gateway share.
+pub struct Shared {
+    pub routes: Routes,
+    pub registry: Arc<Registry>,
+    pub limits: Limits,
+    pub max_request_bytes: usize,
+    pub read_timeout: Duration,
+    pub keep_alive: Duration,
+    pub version: String,
+    pub control_address: String,
+    pub metrics_address: std::sync::OnceLock<String>,
+    pub engine_name: String,
+    pub control: Control,
+    pub connections: Connections,
+    /// Counts changes of readiness and of the table, for health watchers.
+    pub changes: watch::Sender<u64>,
+    phase: AtomicU8,
+}
+
+impl Shared {
+    pub fn new(settings: Settings, registry: Arc<Registry>, control: Control) -> Self {
+        Self {
+            routes: Routes::default(),
+            registry,
+            limits: settings.limits,
+            max_request_bytes: settings.max_request_bytes,
+            read_timeout: settings.read_timeout,
+            keep_alive: settings.keep_alive,
+            version: settings.version,
+            control_address: settings.control_address,
+            metrics_address: std::sync::OnceLock::new(),
+            engine_name: settings.engine_name,
+            control,
+            connections: Connections::default(),
+            changes: watch::Sender::new(0),
+            phase: AtomicU8::new(Phase::Starting as u8),
+        }
+    }
+
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Starting,
+            1 => Phase::Serving,
+            _ => Phase::Draining,
+        }
+    }
+
+    pub fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+        self.announce();
+    }
+
+    /// Tell health watchers to look again.
+    pub fn announce(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.phase() == Phase::Serving
+    }
+
+    /// Take a place for a request of *bytes*.
+    #[inline]
+    pub fn admit(&self, bytes: usize) -> Result<Permit> {
+        Permit::take(&self.registry, self.limits, bytes)
+    }
+
+    /// Count the failure of a request, whose pipeline may not be known.
+    #[cold]
+    pub fn count_failure(&self, entry: Option<&Entry>, error: &Error) {
+        let gateway = &self.registry.gateway;
+        if error.kind == ErrorKind::ResourceExhausted { gateway.refused.add(1) } else { gateway.failed.add(1) }
+        if let Some(entry) = entry {
+            entry.metrics.count_failure(error.kind);
+        }
+    }
+}
+
+/// Settings of [`Shared`].
+pub struct Settings {
+    pub limits: Limits,
+    pub max_request_bytes: usize,
+    pub read_timeout: Duration,
+    pub keep_alive: Duration,
+    pub version: String,
+    pub control_address: String,
+    pub engine_name: String,
+}
+
+/// Open connections, each of which can be told to finish.
+#[derive(Default)]
+pub struct Connections {
+    signals: Mutex<Vec<Arc<Signal>>>,
+    /// Told whenever a connection ends.
+    ended: Condvar,
+}
+
+/// Tells one connection to finish.
+#[derive(Default)]
+pub struct Signal {
+    finish: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Signal {
+    /// Whether to finish; if not, the current task is woken when it is time.
+    #[inline]
+    pub fn is_finishing(&self, context: &mut std::task::Context<'_>) -> bool {
+        self.waker.register(context.waker());
+        self.finish.load(Ordering::Acquire)
+    }
+
+    fn fire(&self) {
+        self.finish.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+}
+
+/// A connection's place in the list.
+pub struct Registered {
+    shared: Arc<Shared>,
+    pub signal: Arc<Signal>,
+}
+
+impl Registered {
+    pub fn new(shared: &Arc<Shared>) -> Self {
+        let signal = Arc::new(Signal::default());
+        shared.registry.gateway.connections.add(1);
+        shared.connections.lock().push(signal.clone());
+        if shared.phase() == Phase::Draining {
+            signal.fire();
+        }
+        Self { shared: shared.clone(), signal }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let connections = &self.shared.connections;
+        connections.lock().retain(|other| !Arc::ptr_eq(other, &self.signal));
+        self.shared.registry.gateway.connections.add(-1);
+        connections.ended.notify_all();
+    }
+}
+
+impl Connections {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Signal>>> {
+        self.signals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tell every connection to finish.
+    pub fn finish_all(&self) {
+        for signal in &*self.lock() {
+            signal.fire();
+        }
+    }
+
+    /// Wait until there is no connection, at most until *deadline*. Blocks the thread. Return whether there is none.
+    pub fn wait_until_none(&self, deadline: Instant) -> bool {
+        let mut open = self.lock();
+        while !open.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            open = self.ended.wait_timeout(open, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}

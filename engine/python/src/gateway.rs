@@ -1,0 +1,187 @@
+//! `Gateway`: the data and metrics ports of one executor.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind as IoErrorKind;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bettong_frame::{Error, ErrorKind, Route};
+use bettong_gateway::routes::{Change, Entry};
+use bettong_gateway::{BindError, ControlCall};
+use bettong_wire::proto::bettong::internal::v1 as internal;
+use bytes::Bytes;
+use prost::Message;
+use pyo3::prelude::*;
+
+use crate::convert::{decode, or_default, program};
+use crate::errors::{address_in_use, engine_error, from_frame};
+use crate::executor::{Core, Executor};
+
+const DEFAULT_REQUEST_BYTES: u64 = 512 << 20;
+const DEFAULT_IN_FLIGHT_BYTES: u64 = 2 << 30;
+const DEFAULT_IN_FLIGHT: u32 = 65_536;
+const DEFAULT_CONNECTIONS: u32 = 8_192;
+const DEFAULT_KEEP_ALIVE_S: u32 = 120;
+const DEFAULT_READ_TIMEOUT_S: u32 = 30;
+
+/// See the interface file.
+#[pyclass(frozen, module = "bettong_engine")]
+pub struct ControlReply {
+    call: Mutex<Option<ControlCall>>,
+}
+
+#[pymethods]
+impl ControlReply {
+    fn send(&self, code: i32, message: String, payload: &[u8]) {
+        let Some(call) = self.call.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        call.answer(if code == 0 { Ok(Bytes::copy_from_slice(payload)) } else { Err(Error::new(kind(code), message)) });
+    }
+}
+
+/// The engine's kind for a gRPC status of the control plane.
+fn kind(code: i32) -> ErrorKind {
+    match code {
+        1 => ErrorKind::Cancelled,
+        3 | 6 | 9 | 11 => ErrorKind::InvalidArgument,
+        4 => ErrorKind::DeadlineExceeded,
+        5 => ErrorKind::NotFound,
+        8 => ErrorKind::ResourceExhausted,
+        12 => ErrorKind::Unimplemented,
+        14 => ErrorKind::Unavailable,
+        _ => ErrorKind::Internal,
+    }
+}
+
+/// Hand *call* to the Python callable. Runs on an engine thread.
+fn forward(on_control: &Py<PyAny>, call: ControlCall) {
+    Python::attach(|py| {
+        let (method, model) = (call.method.name(), call.model.clone());
+        let reply = ControlReply { call: Mutex::new(Some(call)) };
+        if let Err(error) = on_control.call1(py, (method, model, reply)) {
+            // The reply was dropped with the call, which has told the client.
+            error.write_unraisable(py, None);
+        }
+    });
+}
+
+/// See the interface file.
+#[pyclass(frozen, module = "bettong_engine")]
+pub struct Gateway {
+    gateway: bettong_gateway::Gateway,
+    core: Arc<Core>,
+}
+
+fn host(given: &str) -> String {
+    if given.is_empty() { "127.0.0.1".to_owned() } else { given.to_owned() }
+}
+
+fn port(given: u32) -> PyResult<u16> {
+    u16::try_from(given).map_err(|_| engine_error("INVALID_ARGUMENT", &format!("port {given} is not between 0 and 65535")))
+}
+
+fn config(config: internal::GatewayConfig) -> PyResult<bettong_gateway::GatewayConfig> {
+    let or = |value: u64, default: u64| if value == 0 { default } else { value };
+    let seconds = |value: u32, default: u32| Duration::from_secs(u64::from(or_default(value, default)));
+    Ok(bettong_gateway::GatewayConfig {
+        data_address: (host(&config.data_host), port(config.data_port)?),
+        metrics_address: (host(&config.metrics_host), port(config.metrics_port)?),
+        max_request_bytes: or(config.max_request_bytes, DEFAULT_REQUEST_BYTES) as usize,
+        max_in_flight_bytes: or(config.max_in_flight_bytes, DEFAULT_IN_FLIGHT_BYTES),
+        max_in_flight: or_default(config.max_in_flight, DEFAULT_IN_FLIGHT),
+        max_connections: or_default(config.max_connections, DEFAULT_CONNECTIONS),
+        keep_alive: seconds(config.keep_alive_s, DEFAULT_KEEP_ALIVE_S),
+        read_timeout: seconds(config.read_timeout_s, DEFAULT_READ_TIMEOUT_S),
+        control_address: config.control_address,
+        version: config.version,
+    })
+}
+
+impl Gateway {
+    fn entry(&self, program_: &internal::Program) -> bettong_frame::Result<Entry> {
+        let spec = program(program_, &self.core.models(), self.core.batch_rows)?;
+        let models: Vec<(String, u64)> =
+            program_.steps.iter().map(|step| (step.model_name.clone(), step.model_version)).collect();
+        let version = program_.version.to_string();
+        let metrics = self.core.registry.pipeline(&program_.pipeline, &version, &models);
+        let last_model = program_.steps.last().map_or_else(String::new, |step| {
+            serde_json::json!({"model_name": step.model_name, "model_sha": step.model_sha256}).to_string()
+        });
+        let (signature, max_batch_rows) = (spec.signature.clone(), spec.max_batch_rows);
+        let target = self.core.lanes.program(spec, metrics.clone())?;
+        let route = Route {
+            pipeline: program_.pipeline.as_str().into(),
+            version: version.into(),
+            signature,
+            last_model: last_model.into(),
+            target,
+        };
+        Ok(Entry { route, metrics, models, max_batch_rows })
+    }
+
+    fn change(&self, update: internal::RoutingUpdate) -> bettong_frame::Result<()> {
+        let serve = update.serve.iter().map(|program| self.entry(program)).collect::<bettong_frame::Result<Vec<Entry>>>()?;
+        let unavailable: BTreeMap<String, String> = update.unavailable.into_iter().collect();
+        self.gateway.apply(Change { revision: update.revision, serve, stop: update.stop, unavailable })
+    }
+}
+
+fn bind_error(error: &BindError) -> PyErr {
+    match error.error.kind() {
+        IoErrorKind::AddrInUse => address_in_use(&error.address),
+        _ => engine_error("INVALID_ARGUMENT", &format!("{} can't be bound: {}", error.address, error.error)),
+    }
+}
+
+#[pymethods]
+impl Gateway {
+    #[new]
+    fn new(executor: &Executor, config: &[u8], on_control: Py<PyAny>) -> PyResult<Self> {
+        let message = decode("GatewayConfig", config).map_err(|error| from_frame(&error))?;
+        let core = executor.core.clone();
+        let control = Box::new(move |call| forward(&on_control, call));
+        let config = self::config(message)?;
+        let gateway = bettong_gateway::Gateway::new(config, core.registry.clone(), core.lanes.reactors(), control);
+        Ok(Self { gateway, core })
+    }
+
+    fn bind(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.gateway.bind()).map_err(|error| bind_error(&error))
+    }
+
+    fn apply(&self, py: Python<'_>, update: &[u8]) -> PyResult<()> {
+        py.detach(|| self.change(decode("RoutingUpdate", update)?)).map_err(|error| from_frame(&error))
+    }
+
+    fn set_ready(&self, ready: bool) {
+        self.gateway.set_ready(ready);
+    }
+
+    fn drain(&self, py: Python<'_>, timeout_s: f64) -> bool {
+        py.detach(|| self.gateway.drain(Duration::try_from_secs_f64(timeout_s).unwrap_or_default()))
+    }
+
+    fn close(&self) {
+        self.gateway.close();
+    }
+
+    fn status(&self) -> Vec<u8> {
+        let (status, addresses) = (self.gateway.status(), self.gateway.addresses());
+        let (data, metrics) = addresses.map_or_else(Default::default, |(data, metrics)| (data.to_string(), metrics.to_string()));
+        let lanes = self.core.lanes.reactors().count() as u32;
+        let message = internal::GatewayStatus {
+            answered: status.answered,
+            refused: status.refused,
+            failed: status.failed,
+            in_flight: status.in_flight,
+            connections: status.connections,
+            lanes,
+            data_address: data,
+            metrics_address: metrics,
+        };
+        message.encode_to_vec()
+    }
+
+    fn metrics(&self, py: Python<'_>) -> String {
+        py.detach(|| self.gateway.metrics())
+    }
+}

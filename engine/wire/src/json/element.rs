@@ -1,0 +1,201 @@
+//! One JSON value as one dtype.
+
+use std::borrow::Cow;
+
+use bettong_frame::tensor::push_byte_element;
+use half::{bf16, f16};
+
+use super::cursor::{Cursor, Problem};
+
+/// A type that JSON values can be read as, straight into its little-endian bytes.
+pub trait Element {
+    /// Append the value at *cursor* to *out*.
+    fn read(cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<(), Problem>;
+}
+
+/// How integers that a float can't hold are taken.
+pub trait Integers {
+    /// Whether they are refused; else they are rounded, as JSON's own numbers are.
+    const EXACT: bool;
+}
+
+/// Integers are rounded to the float.
+pub struct Rounded;
+
+/// Integers that the float can't hold are refused.
+pub struct Exact;
+
+impl Integers for Rounded {
+    const EXACT: bool = false;
+}
+
+impl Integers for Exact {
+    const EXACT: bool = true;
+}
+
+/// A double.
+pub struct Fp64<I>(std::marker::PhantomData<I>);
+/// A single.
+pub struct Fp32<I>(std::marker::PhantomData<I>);
+/// A half.
+pub struct Fp16<I>(std::marker::PhantomData<I>);
+/// A brain float.
+pub struct Bf16<I>(std::marker::PhantomData<I>);
+/// A boolean as one byte; 0 and 1 are fine too.
+pub struct Bool;
+/// A string, length-prefixed.
+pub struct Text;
+
+/// The double at *cursor*.
+///
+/// Narrower floats are rounded from it, not from the text: clients write doubles, and the same double must give the same
+/// float whether it comes as JSON, Arrow or a tensor.
+#[inline]
+fn double(cursor: &mut Cursor<'_>) -> Result<f64, Problem> {
+    cursor.token()?;
+    let text = cursor.rest();
+    let start = usize::from(text.first() == Some(&b'-'));
+    let digits = text[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    // The parser below takes more than JSON does: signs, bare points, leading zeros, words.
+    let bare_point = text.get(start + digits) == Some(&b'.') && !text.get(start + digits + 1).is_some_and(u8::is_ascii_digit);
+    if digits == 0 || bare_point || (digits > 1 && text[start] == b'0') {
+        return Err(not_a_number(cursor));
+    }
+    let Ok((value, len)) = fast_float2::parse_partial::<f64, _>(text) else { return Err(not_a_number(cursor)) };
+    if value.is_infinite() {
+        return Err(Problem::OutOfRange);
+    }
+    cursor.advance(len);
+    Ok(value)
+}
+
+#[cold]
+fn not_a_number(cursor: &Cursor<'_>) -> Problem {
+    let problem = cursor.other_than(Problem::NoNumber);
+    let looks_like_one = cursor.rest().first().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'-');
+    if problem == Problem::NoNumber && looks_like_one { Problem::BadNumber } else { problem }
+}
+
+/// The double at *cursor*, no larger than *max*, whose integers have at most *bits* bits if they must be exact.
+#[inline]
+fn float<I: Integers>(cursor: &mut Cursor<'_>, bits: u32, max: f64) -> Result<f64, Problem> {
+    cursor.token()?;
+    let before = cursor.clone();
+    let value = double(cursor)?;
+    let fits = value.abs() <= max;
+    // 256 fits every float type.
+    if fits && (!I::EXACT || value.abs() <= 256.0 || is_exact(&before, cursor.at(), bits)) {
+        return Ok(value);
+    }
+    cursor.go_to(before.at());
+    Err(if fits { Problem::Inexact } else { Problem::OutOfRange })
+}
+
+/// Whether the number from *before* to *end* is not an integer, or one of at most *bits* significant bits.
+fn is_exact(before: &Cursor<'_>, end: usize, bits: u32) -> bool {
+    let text = &before.rest()[..end - before.at()];
+    if text.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
+        return true;
+    }
+    let integer = std::str::from_utf8(text).ok().and_then(|text| text.parse::<i128>().ok());
+    integer.is_some_and(|integer| {
+        let magnitude = integer.unsigned_abs();
+        magnitude.checked_shr(magnitude.trailing_zeros()).unwrap_or(0) < 1 << bits
+    })
+}
+
+macro_rules! float_element {
+    ($name:ident, $bits:expr, $max:expr, $convert:expr) => {
+        impl<I: Integers> Element for $name<I> {
+            #[inline]
+            fn read(cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
+                let value = float::<I>(cursor, $bits, $max)?;
+                out.extend_from_slice(&$convert(value).to_le_bytes());
+                Ok(())
+            }
+        }
+    };
+}
+float_element!(Fp64, 53, f64::MAX, |value: f64| value);
+float_element!(Fp32, 24, f64::from(f32::MAX), |value: f64| value as f32);
+float_element!(Fp16, 11, 65_504.0, f16::from_f64);
+float_element!(Bf16, 8, f64::from(bf16::MAX), bf16::from_f64);
+
+/// The whole number at *cursor*. One with a point or exponent is fine as long as it is whole and a double holds it exactly.
+#[inline]
+fn integer(cursor: &mut Cursor<'_>) -> Result<i128, Problem> {
+    cursor.token()?;
+    let text = cursor.rest();
+    let start = usize::from(text.first() == Some(&b'-'));
+    let (mut at, mut magnitude) = (start, 0_u64);
+    while let Some(digit) = text.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|&digit| digit <= 9) {
+        let grown = magnitude.checked_mul(10).and_then(|ten| ten.checked_add(u64::from(digit)));
+        magnitude = grown.ok_or(Problem::OutOfRange)?;
+        at += 1;
+    }
+    if at == start || (at > start + 1 && text[start] == b'0') {
+        return Err(not_a_number(cursor));
+    }
+    if matches!(text.get(at), Some(b'.' | b'e' | b'E')) {
+        return whole_double(cursor);
+    }
+    cursor.advance(at);
+    Ok(if start == 1 { -i128::from(magnitude) } else { i128::from(magnitude) })
+}
+
+#[cold]
+fn whole_double(cursor: &mut Cursor<'_>) -> Result<i128, Problem> {
+    const LARGEST: f64 = 9_007_199_254_740_992.0;
+    let before = cursor.at();
+    let value = double(cursor)?;
+    if value.fract() == 0.0 && value.abs() <= LARGEST {
+        return Ok(value as i128);
+    }
+    cursor.go_to(before);
+    Err(if value.fract() == 0.0 { Problem::OutOfRange } else { Problem::NotWhole })
+}
+
+macro_rules! integer_element {
+    ($($type:ty),*) => {$(
+        impl Element for $type {
+            #[inline]
+            fn read(cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
+                cursor.token()?;
+                let before = cursor.at();
+                let value = integer(cursor)?;
+                let Ok(value) = <$type>::try_from(value) else {
+                    cursor.go_to(before);
+                    return Err(Problem::OutOfRange);
+                };
+                out.extend_from_slice(&value.to_le_bytes());
+                Ok(())
+            }
+        }
+    )*};
+}
+integer_element!(u8, u16, u32, u64, i8, i16, i32, i64);
+
+impl Element for Bool {
+    #[inline]
+    fn read(cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
+        let value = match cursor.token()? {
+            b'0' if cursor.word(b"0") => false,
+            b'1' if cursor.word(b"1") => true,
+            _ => cursor.boolean()?,
+        };
+        out.push(u8::from(value));
+        Ok(())
+    }
+}
+
+impl Element for Text {
+    #[inline]
+    fn read(cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
+        if cursor.token()? != b'"' {
+            return Err(cursor.other_than(Problem::NoString));
+        }
+        let text: Cow<'_, str> = cursor.string()?;
+        push_byte_element(out, text.as_bytes());
+        Ok(())
+    }
+}
