@@ -40,4 +40,3 @@ async fn speaks_http2(stream: &mut TcpStream, start: &mut [u8]) -> std::io::Resu
         tokio::task::yield_now().await;
     }
 }
-

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use bettong_frame::{BatchMode, DType, Result, TensorSpec};
 use bettong_telemetry::{Histogram, PipelineMetrics};
+use bettong_wire::proto::bettong::internal::v1::RepositoryIndex;
 use bettong_wire::proto::inference::{
     DataType, InferStatistics, ModelConfig, ModelInput, ModelMetadataResponse, ModelOutput, ModelStatistics,
     ModelStatisticsResponse, RepositoryIndexResponse, ServerMetadataResponse, StatisticDuration,
     model_metadata_response::TensorMetadata, repository_index_response::ModelIndex,
 };
-use bettong_wire::proto::bettong::internal::v1::RepositoryIndex;
 use prost::Message;
 
 use crate::control::{ControlMethod, ask};
@@ -20,13 +20,7 @@ use crate::shared::Shared;
 const PLATFORM: &str = "onnxruntime_onnx";
 
 /// Extensions of the protocol that are served, by Triton's names.
-const EXTENSIONS: [&str; 5] = [
-    "binary_tensor_data",
-    "model_configuration",
-    "model_repository",
-    "parameters",
-    "statistics",
-];
+const EXTENSIONS: [&str; 5] = ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"];
 
 /// Name, version and extensions of the server.
 pub fn server(shared: &Shared) -> ServerMetadataResponse {
@@ -97,8 +91,8 @@ pub fn config(entry: &Entry) -> ModelConfig {
     }
 }
 
-fn duration(histogram: &Histogram) -> Option<StatisticDuration> {
-    Some(StatisticDuration { count: histogram.cumulative().1, ns: histogram.sum() })
+fn duration(histogram: &Histogram) -> StatisticDuration {
+    StatisticDuration { count: histogram.cumulative().1, ns: histogram.sum() }
 }
 
 fn statistics(metrics: &PipelineMetrics) -> ModelStatistics {
@@ -114,10 +108,10 @@ fn statistics(metrics: &PipelineMetrics) -> ModelStatistics {
         inference_count: metrics.rows.get(),
         execution_count: metrics.batch_rows.cumulative().1,
         inference_stats: Some(InferStatistics {
-            success: duration(&metrics.total),
+            success: Some(duration(&metrics.total)),
             fail: Some(StatisticDuration { count: metrics.failures(), ns: 0 }),
-            queue: duration(&metrics.queue),
-            compute_input: none.clone(),
+            queue: Some(duration(&metrics.queue)),
+            compute_input: none,
             compute_infer: Some(StatisticDuration { count: runs.0, ns: runs.1 }),
             compute_output: none,
             ..InferStatistics::default()

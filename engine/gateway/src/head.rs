@@ -2,51 +2,73 @@
 
 use std::time::{Duration, Instant};
 
-use bettong_frame::Result;
+use bettong_frame::{Error, Result};
 use bettong_wire::grpc::{Encoding, parse_timeout};
-use http::{HeaderMap, HeaderValue};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The headers of a request that matter to the gateway.
-#[derive(Default)]
+/// The headers of a request that matter here. Values are slices of the head wherever the protocol allows it.
+#[derive(Debug, Default)]
 pub struct Head {
-    /// `grpc-timeout`, or `timeout-ms` of the native routes.
+    /// `grpc-timeout`, or `x-request-timeout-ms` over HTTP.
     pub timeout: Option<Duration>,
     /// `grpc-encoding`.
-    pub encoding: Option<HeaderValue>,
+    pub encoding: Option<Bytes>,
     /// W3C trace context, returned as it came.
-    pub traceparent: Option<HeaderValue>,
+    pub traceparent: Option<Bytes>,
     /// W3C trace state.
-    pub tracestate: Option<HeaderValue>,
+    pub tracestate: Option<Bytes>,
     /// `x-request-id`, returned as it came.
-    pub request_id: Option<HeaderValue>,
+    pub request_id: Option<Bytes>,
+    /// Media type of the body.
+    pub content_type: Option<Bytes>,
+    /// `content-encoding` of the body.
+    pub content_encoding: Option<Bytes>,
+    /// Media types that the client takes.
+    pub accept: Option<Bytes>,
+    /// `inference-header-content-length`: bytes of JSON before binary tensors.
+    pub json_len: Option<usize>,
 }
 
 impl Head {
-    /// Read *headers* in one pass.
+    /// Read the headers of an HTTP/2 request in one pass.
     #[inline]
     pub fn read(headers: &HeaderMap) -> Result<Self> {
         let mut head = Self::default();
         for (name, value) in headers {
-            match name.as_str() {
-                "grpc-timeout" => head.timeout = Some(parse_timeout(value.as_bytes())?),
-                "x-request-timeout-ms" => head.timeout = Some(parse_milliseconds(value)?),
-                "grpc-encoding" => head.encoding = Some(value.clone()),
-                "traceparent" => head.traceparent = Some(value.clone()).filter(is_traceparent),
-                "tracestate" => head.tracestate = Some(value.clone()),
-                "x-request-id" => head.request_id = Some(value.clone()),
-                _ => {}
-            }
+            head.add(name.as_str().as_bytes(), value.as_bytes(), Bytes::copy_from_slice)?;
         }
         Ok(head)
+    }
+
+    /// Note one header, whose name may be in any case; *own* keeps its value.
+    #[inline]
+    pub fn add<'a>(&mut self, name: &[u8], value: &'a [u8], own: impl FnOnce(&'a [u8]) -> Bytes) -> Result<()> {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        match name.len() {
+            6 if is("accept") => self.accept = Some(own(value)),
+            10 if is("tracestate") => self.tracestate = Some(own(value)),
+            11 if is("traceparent") && is_traceparent(value) => self.traceparent = Some(own(value)),
+            12 if is("content-type") => self.content_type = Some(own(value)),
+            12 if is("grpc-timeout") => self.timeout = Some(parse_timeout(value)?),
+            12 if is("x-request-id") => self.request_id = Some(own(value)),
+            13 if is("grpc-encoding") => self.encoding = Some(own(value)),
+            16 if is("content-encoding") => self.content_encoding = Some(own(value)),
+            20 if is("x-request-timeout-ms") => {
+                self.timeout = Some(Duration::from_millis(number("x-request-timeout-ms", value)?));
+            }
+            31 if is("inference-header-content-length") => {
+                self.json_len = Some(number("inference-header-content-length", value)? as usize);
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// The compression of gRPC messages.
     #[inline]
     pub fn encoding(&self) -> Result<Encoding> {
-        match &self.encoding {
-            None => Ok(Encoding::Identity),
-            Some(name) => Encoding::from_name(Some(name.as_bytes())),
-        }
+        Encoding::from_name(self.encoding.as_deref())
     }
 
     /// When the answer is of no more use, with a second time-out that the body may have given.
@@ -59,25 +81,32 @@ impl Head {
         arrived.checked_add(timeout)
     }
 
-    /// Put what is returned into *headers*.
+    /// Names and values that go back with the answer.
+    #[inline]
+    pub fn echoed(&self) -> impl Iterator<Item = (&'static str, &Bytes)> {
+        let values = [("traceparent", &self.traceparent), ("tracestate", &self.tracestate), ("x-request-id", &self.request_id)];
+        values.into_iter().filter_map(|(name, value)| value.as_ref().map(|value| (name, value)))
+    }
+
+    /// Put what goes back with the answer into *headers*.
     #[inline]
     pub fn echo(&self, headers: &mut HeaderMap) {
-        if let Some(value) = &self.traceparent {
-            headers.insert("traceparent", value.clone());
-        }
-        if let Some(value) = &self.tracestate {
-            headers.insert("tracestate", value.clone());
-        }
-        if let Some(value) = &self.request_id {
-            headers.insert("x-request-id", value.clone());
+        for (name, value) in self.echoed() {
+            if let Ok(value) = HeaderValue::from_maybe_shared(value.clone()) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
         }
     }
 }
 
+fn number(name: &str, value: &[u8]) -> Result<u64> {
+    let digits = std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
+    digits.ok_or_else(|| Error::invalid_field(name, format!("header '{name}' must be a number that is not negative")))
+}
+
 /// `00-<32 hex>-<16 hex>-<2 hex>`, with neither id all zeros; anything else is ignored, as the specification says
 /// (<https://www.w3.org/TR/trace-context/#traceparent-header>).
-fn is_traceparent(value: &HeaderValue) -> bool {
-    let bytes = value.as_bytes();
+fn is_traceparent(bytes: &[u8]) -> bool {
     let hex = |part: &[u8]| part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     bytes.len() >= 55
         && (bytes.len() == 55 || (&bytes[..2] != b"00" && bytes[55] == b'-'))
@@ -91,13 +120,6 @@ fn is_traceparent(value: &HeaderValue) -> bool {
         && bytes[36..52].iter().any(|&byte| byte != b'0')
 }
 
-fn parse_milliseconds(value: &HeaderValue) -> Result<Duration> {
-    let digits = value.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok());
-    digits.map(Duration::from_millis).ok_or_else(|| {
-        bettong_frame::Error::invalid_field("x-request-timeout-ms", "x-request-timeout-ms must be a number of milliseconds")
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,7 +127,7 @@ mod tests {
     #[test]
     fn only_valid_trace_parents_are_kept() {
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert!(is_traceparent(&HeaderValue::from_static(good)));
+        assert!(is_traceparent(good.as_bytes()));
         for bad in [
             "",
             "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
@@ -114,7 +136,7 @@ mod tests {
             "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-extra",
         ] {
-            assert!(!is_traceparent(&HeaderValue::from_static(bad)), "{bad}");
+            assert!(!is_traceparent(bad.as_bytes()), "{bad}");
         }
     }
 

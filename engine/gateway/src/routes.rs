@@ -54,7 +54,11 @@ impl Routes {
     pub fn find(&self, pipeline: &str, version: &str) -> Result<Arc<Entry>> {
         let table = self.current.load();
         let Some(entry) = table.by_name.get(pipeline) else { return Err(table.absent(pipeline)) };
-        if version.is_empty() || *entry.route.version == *version { Ok(entry.clone()) } else { Err(other_version(entry, version)) }
+        if version.is_empty() || *entry.route.version == *version {
+            Ok(entry.clone())
+        } else {
+            Err(other_version(entry, version))
+        }
     }
 
     /// The table as it is now.

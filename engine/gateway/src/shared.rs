@@ -96,7 +96,11 @@ impl Shared {
     #[cold]
     pub fn count_failure(&self, entry: Option<&Entry>, error: &Error) {
         let gateway = &self.registry.gateway;
-        if error.kind == ErrorKind::ResourceExhausted { gateway.refused.add(1) } else { gateway.failed.add(1) }
+        if error.kind == ErrorKind::ResourceExhausted {
+            gateway.refused.add(1);
+        } else {
+            gateway.failed.add(1);
+        }
         if let Some(entry) = entry {
             entry.metrics.count_failure(error.kind);
         }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bettong_frame::{Error, ErrorKind, Result};
 use bettong_wire::grpc::framed;
-use bettong_wire::proto::grpc::health::v1::{HealthCheckRequest, HealthCheckResponse, HealthListResponse, health_check_response::ServingStatus};
+use bettong_wire::proto::grpc::health::v1::{
+    HealthCheckRequest, HealthCheckResponse, HealthListResponse, health_check_response::ServingStatus,
+};
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
@@ -70,7 +72,7 @@ pub async fn watch(shared: Arc<Shared>, head: Head, body: RecvStream, mut respon
         }
         let left = std::future::poll_fn(|context| stream.poll_reset(context));
         tokio::select! {
-            changed = changes.changed() => if changed.is_err() { return },
+            outcome = changes.changed() => if outcome.is_err() { return },
             _ = left => return,
         }
     }

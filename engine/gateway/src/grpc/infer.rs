@@ -35,7 +35,13 @@ pub fn accept(shared: &Arc<Shared>, head: Head, body: RecvStream, respond: SendR
     }
 }
 
-async fn wait_and_run(shared: Arc<Shared>, head: Head, arrived: Instant, mut reader: BodyReader, mut respond: SendResponse<Bytes>) {
+async fn wait_and_run(
+    shared: Arc<Shared>,
+    head: Head,
+    arrived: Instant,
+    mut reader: BodyReader,
+    mut respond: SendResponse<Bytes>,
+) {
     let limit = head.timeout.map_or(shared.read_timeout, |timeout| timeout.min(shared.read_timeout));
     let body = tokio::time::timeout(limit, poll_fn(|context| reader.poll_read(context))).await;
     match body {
@@ -116,12 +122,18 @@ pub struct Call {
 impl Call {
     /// Admit *request* and keep what its answer needs.
     #[inline]
-    pub fn read(shared: &Arc<Shared>, entry: &Arc<Entry>, message: &Bytes, request: &InferRequest<'_>, bytes: usize) -> Result<Self> {
+    pub fn read(
+        shared: &Arc<Shared>,
+        entry: &Arc<Entry>,
+        message: &Bytes,
+        request: &InferRequest<'_>,
+        bytes: usize,
+    ) -> Result<Self> {
         let permit = shared.admit(bytes)?;
         entry.metrics.request_bytes.add(bytes as u64);
         let outputs = wanted_outputs(entry, &request.outputs)?;
-        let final_response =
-            !request.parameters.is_empty() && request.parameter("triton_enable_empty_final_response") == Some(Parameter::Bool(true));
+        let final_response = !request.parameters.is_empty()
+            && request.parameter("triton_enable_empty_final_response") == Some(Parameter::Bool(true));
         let id = if request.id.is_empty() { Bytes::new() } else { message.slice_ref(request.id.as_bytes()) };
         Ok(Self { entry: entry.clone(), shared: shared.clone(), id, outputs, final_response, _permit: permit })
     }

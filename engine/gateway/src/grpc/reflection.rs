@@ -9,7 +9,8 @@ use bettong_wire::grpc::{MessageReader, framed};
 use bettong_wire::proto::SERVED_DESCRIPTORS;
 use bettong_wire::proto::grpc::reflection::v1::{
     ErrorResponse, ExtensionNumberResponse, FileDescriptorResponse, ListServiceResponse, ServerReflectionRequest,
-    ServerReflectionResponse, ServiceResponse, server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+    ServerReflectionResponse, ServiceResponse, server_reflection_request::MessageRequest,
+    server_reflection_response::MessageResponse,
 };
 use bytes::Bytes;
 use h2::RecvStream;
@@ -92,12 +93,19 @@ fn answer(request: ServerReflectionRequest) -> ServerReflectionResponse {
             let service = index().services.iter().map(|name| ServiceResponse { name: name.clone() }).collect();
             MessageResponse::ListServicesResponse(ListServiceResponse { service })
         }
-        Some(MessageRequest::AllExtensionNumbersOfType(name)) => MessageResponse::AllExtensionNumbersResponse(
-            ExtensionNumberResponse { base_type_name: name, extension_number: vec![] },
-        ),
+        Some(MessageRequest::AllExtensionNumbersOfType(name)) => {
+            MessageResponse::AllExtensionNumbersResponse(ExtensionNumberResponse {
+                base_type_name: name,
+                extension_number: vec![],
+            })
+        }
         Some(MessageRequest::FileContainingExtension(_)) | None => not_found("there are no extensions".to_owned()),
     };
-    ServerReflectionResponse { valid_host: request.host.clone(), original_request: Some(request), message_response: Some(response) }
+    ServerReflectionResponse {
+        valid_host: request.host.clone(),
+        original_request: Some(request),
+        message_response: Some(response),
+    }
 }
 
 /// Serve one reflection stream.

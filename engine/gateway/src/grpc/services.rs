@@ -28,7 +28,8 @@ const INFERENCE: &str = "/inference.GRPCInferenceService/";
 pub async fn serve(shared: Arc<Shared>, path: String, head: Head, body: RecvStream, mut respond: SendResponse<Bytes>) {
     match path.as_str() {
         "/grpc.health.v1.Health/Watch" => return health::watch(shared, head, body, respond).await,
-        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo" | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => {
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+        | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => {
             return reflection::serve(shared, head, body, respond).await;
         }
         _ => {}

@@ -136,8 +136,7 @@ pub async fn serve(shared: Arc<Shared>, head: Head, body: RecvStream, mut respon
     let Some(outgoing) = respond::begin(&mut respond, &head) else { return };
     let reader = MessageReader::new(encoding, shared.max_request_bytes);
     let answers = Arc::new(Answers::default());
-    let mut stream =
-        Stream { shared, head, body, reader, ended: false, outgoing, unsent: Bytes::new(), answers, submitted: 0 };
+    let mut stream = Stream { shared, head, body, reader, ended: false, outgoing, unsent: Bytes::new(), answers, submitted: 0 };
     let outcome = poll_fn(|context| stream.poll(context)).await;
     stream.answers.lock().closed = true;
     match outcome {

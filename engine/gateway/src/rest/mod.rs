@@ -1,49 +1,68 @@
 //! REST: the Open Inference Protocol and the native routes, over HTTP/1.1 and HTTP/2 alike.
 
-mod body;
+mod infer;
 mod model_json;
 mod native;
 mod oip;
 mod reply;
 mod routes;
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bettong_frame::{Error, ErrorKind, Result};
+use bettong_frame::{Error, ErrorKind};
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::request::Parts;
-use http::{Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::{HeaderValue, Method, Response, StatusCode, header};
 
+pub use self::reply::Reply;
 use crate::head::Head;
 use crate::http2::BodyReader;
 use crate::shared::Shared;
 
-/// A request with its whole body.
-pub struct RestRequest {
-    /// Method, path, headers.
-    pub parts: Parts,
-    /// What every protocol reads from the headers.
-    pub head: Head,
-    /// As it came, compressed or not.
-    pub body: Bytes,
+/// What a request asks, besides its body.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// GET, POST, …
+    pub method: &'a Method,
+    /// Begins with a slash.
+    pub path: &'a str,
+    /// Without the question mark.
+    pub query: &'a str,
+    /// Headers that matter.
+    pub head: &'a Head,
     /// When the head had been read.
     pub arrived: Instant,
 }
 
-/// Serve one HTTP/1.1 request.
-pub async fn serve_http1(shared: &Arc<Shared>, request: Request<Incoming>) -> std::result::Result<Response<Full<Bytes>>, Infallible> {
-    let arrived = Instant::now();
-    let (parts, body) = request.into_parts();
-    let read = tokio::time::timeout(shared.read_timeout, body::collect(body, shared.max_request_bytes));
-    let body = read.await.unwrap_or_else(|_elapsed| Err(too_slow()));
-    Ok(serve(shared, parts, arrived, body).await.map(Full::new))
+/// Who waits for a reply.
+pub trait Client {
+    /// Resolve when it has left.
+    fn poll_left(&mut self, context: &mut Context<'_>) -> Poll<()>;
+}
+
+impl Client for crate::http1::Io {
+    fn poll_left(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        crate::http1::Io::poll_left(self, context)
+    }
+}
+
+impl Client for SendResponse<Bytes> {
+    fn poll_left(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.poll_reset(context).map(|_| ())
+    }
+}
+
+/// Answer one request.
+pub async fn serve(shared: &Arc<Shared>, asked: &Asked<'_>, body: Bytes, client: &mut impl Client) -> Reply {
+    match routes::serve(shared, asked, body, client).await {
+        Ok(reply) => reply,
+        Err(error) => Reply::error(&error, !asked.path.starts_with("/v2")),
+    }
 }
 
 /// Serve one HTTP/2 request that is not gRPC.
@@ -54,10 +73,35 @@ pub async fn serve_http2(shared: Arc<Shared>, parts: Parts, body: RecvStream, mu
     let body = match read.await {
         Ok(Ok(body)) => body,
         Ok(Err(_left)) => return,
-        Err(_elapsed) => Err(too_slow()),
+        Err(_elapsed) => Err(Error::new(ErrorKind::DeadlineExceeded, "the request did not arrive in time")),
     };
-    let (head, body) = serve(&shared, parts, arrived, body).await.into_parts();
-    let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), false) else { return };
+    let (head, refusal) = match Head::read(&parts.headers) {
+        Ok(head) => (head, None),
+        Err(error) => (Head::default(), Some(error)),
+    };
+    let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
+    let asked = Asked { method: &parts.method, path, query, head: &head, arrived };
+    let reply = match (body, refusal) {
+        (Ok(body), None) => serve(&shared, &asked, body, &mut respond).await,
+        (Err(error), _) | (_, Some(error)) => Reply::error(&error, !path.starts_with("/v2")),
+    };
+    send_http2(&mut respond, reply, &head, &parts.method).await;
+}
+
+async fn send_http2(respond: &mut SendResponse<Bytes>, reply: Reply, head: &Head, method: &Method) {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
+    for (name, value) in &reply.headers {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(*name, value);
+        }
+    }
+    head.echo(headers);
+    let body = if method == Method::HEAD { Bytes::new() } else { reply.body };
+    let Ok(mut stream) = respond.send_response(response, body.is_empty()) else { return };
     send_body(&mut stream, body).await;
 }
 
@@ -67,31 +111,8 @@ async fn send_body(stream: &mut h2::SendStream<Bytes>, mut body: Bytes) {
         stream.reserve_capacity(body.len());
         let Some(Ok(capacity)) = poll_fn(|context| stream.poll_capacity(context)).await else { return };
         let piece = body.split_to(capacity.min(body.len()));
-        if stream.send_data(piece, false).is_err() {
+        if stream.send_data(piece, body.is_empty()).is_err() {
             return;
         }
     }
-    let _ = stream.send_data(Bytes::new(), true);
-}
-
-#[cold]
-fn too_slow() -> Error {
-    Error::new(ErrorKind::DeadlineExceeded, "the request did not arrive in time")
-}
-
-async fn serve(shared: &Arc<Shared>, parts: Parts, arrived: Instant, body: Result<Bytes>) -> Response<Bytes> {
-    let native = !parts.uri.path().starts_with("/v2");
-    let head = Head::read(&parts.headers);
-    let (head, answered) = match (head, body) {
-        (Ok(head), Ok(body)) => {
-            let request = RestRequest { parts, head, body, arrived };
-            let answered = routes::serve(shared, &request).await;
-            (request.head, answered)
-        }
-        (Ok(head), Err(error)) => (head, Err(error)),
-        (Err(error), _) => (Head::default(), Err(error)),
-    };
-    let mut response = answered.unwrap_or_else(|error| reply::error(&error, native));
-    head.echo(response.headers_mut());
-    response
 }

@@ -32,9 +32,12 @@ fn data_type(value: i32) -> &'static str {
 
 /// `GET /v2/models/{name}/config`.
 pub fn config(config: &ModelConfig) -> Value {
-    let inputs = config.input.iter().map(|input| json!({"name": input.name, "data_type": data_type(input.data_type), "dims": input.dims}));
-    let outputs =
-        config.output.iter().map(|output| json!({"name": output.name, "data_type": data_type(output.data_type), "dims": output.dims}));
+    let inputs =
+        config.input.iter().map(|input| json!({"name": input.name, "data_type": data_type(input.data_type), "dims": input.dims}));
+    let outputs = config
+        .output
+        .iter()
+        .map(|output| json!({"name": output.name, "data_type": data_type(output.data_type), "dims": output.dims}));
     json!({
         "name": config.name,
         "platform": config.platform,
@@ -53,7 +56,7 @@ fn duration(duration: Option<&StatisticDuration>) -> Value {
 /// `GET /v2/models/stats` and `GET /v2/models/{name}/stats`.
 pub fn stats(stats: &ModelStatisticsResponse) -> Value {
     let one = |model: &bettong_wire::proto::inference::ModelStatistics| {
-        let inference = model.inference_stats.clone().unwrap_or_default();
+        let inference = model.inference_stats.unwrap_or_default();
         json!({
             "name": model.name,
             "version": model.version,
@@ -76,8 +79,6 @@ pub fn stats(stats: &ModelStatisticsResponse) -> Value {
 
 /// `POST /v2/repository/index`.
 pub fn repository(index: &RepositoryIndexResponse) -> Value {
-    let model = |model: &bettong_wire::proto::inference::repository_index_response::ModelIndex| {
-        json!({"name": model.name, "version": model.version, "state": model.state, "reason": model.reason})
-    };
+    let model = |model: &bettong_wire::proto::inference::repository_index_response::ModelIndex| json!({"name": model.name, "version": model.version, "state": model.state, "reason": model.reason});
     Value::Array(index.models.iter().map(model).collect())
 }

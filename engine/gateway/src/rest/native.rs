@@ -1,10 +1,9 @@
 //! TEMPORARY until the codec lands.
-use std::sync::Arc;
+use super::{Asked, Client, Reply};
+use crate::shared::Shared;
 use bettong_frame::{Error, Result};
 use bytes::Bytes;
-use http::Response;
-use super::RestRequest;
-use crate::shared::Shared;
-pub async fn infer(_: &Arc<Shared>, _: &RestRequest, _: &str, _: &str) -> Result<Response<Bytes>> {
+use std::sync::Arc;
+pub async fn infer(_: &Arc<Shared>, _: &Asked<'_>, _: Bytes, _: &mut impl Client, _: (&str, &str)) -> Result<Reply> {
     Err(Error::internal("not yet"))
 }

@@ -1,10 +1,61 @@
-//! TEMPORARY until the codec lands.
+//! `POST /v2/models/{name}/infer`.
+
 use std::sync::Arc;
-use bettong_frame::{Error, Result};
+
+use bettong_frame::Result;
+use bettong_frame::bind::Strictness;
+use bettong_wire::oip_json::{self, ReplyHead};
 use bytes::Bytes;
-use http::Response;
-use super::RestRequest;
+
+use super::infer::{Infer, inflated};
+use super::reply::JSON;
+use super::{Asked, Client, Reply};
+use crate::routes::Entry;
 use crate::shared::Shared;
-pub async fn infer(_: &Arc<Shared>, _: &RestRequest, _: &str, _: &str) -> Result<Response<Bytes>> {
-    Err(Error::internal("not yet"))
+
+/// Bytes of JSON before binary tensors, in replies as in requests.
+const JSON_LENGTH: &str = "inference-header-content-length";
+
+/// Run one request.
+pub async fn infer(
+    shared: &Arc<Shared>,
+    asked: &Asked<'_>,
+    body: Bytes,
+    client: &mut impl Client,
+    (name, version): (&str, &str),
+) -> Result<Reply> {
+    let entry = shared.routes.find(name, version).inspect_err(|error| shared.count_failure(None, error))?;
+    let outcome = run(shared, asked, body, client, &entry).await;
+    outcome.inspect_err(|error| shared.count_failure(Some(&entry), error))
+}
+
+async fn run(shared: &Arc<Shared>, asked: &Asked<'_>, body: Bytes, client: &mut impl Client, entry: &Entry) -> Result<Reply> {
+    let body = inflated(asked.head, body, shared.max_request_bytes)?;
+    let request = oip_json::decode(&body, asked.head.json_len)?;
+    let outputs = &entry.route.signature.outputs;
+    let wanted = oip_json::wanted_outputs(&request, outputs)?;
+    let infer = Infer {
+        shared,
+        entry,
+        asked,
+        bytes: body.len(),
+        columns: &request.columns,
+        strictness: Strictness::Exact,
+        timeout: request.timeout()?,
+    };
+    let answer = infer.run(client).await?;
+    let head = ReplyHead {
+        model_name: &entry.route.pipeline,
+        model_version: &entry.route.version,
+        id: request.id.as_deref(),
+        parameters: &[],
+    };
+    let (body, json_len) = oip_json::encode(&head, outputs, &answer.outputs, &wanted)?;
+    entry.metrics.reply_bytes.add(body.len() as u64);
+    let mut reply = Reply { content_type: JSON, body, ..Reply::default() };
+    if let Some(json_len) = json_len {
+        reply.content_type = "application/octet-stream";
+        reply.headers.push((JSON_LENGTH, json_len.to_string()));
+    }
+    Ok(reply)
 }

@@ -4,90 +4,94 @@ use std::sync::Arc;
 
 use bettong_frame::{Error, ErrorKind, Result};
 use bytes::Bytes;
-use http::{Method, Response};
+use http::Method;
 use serde_json::json;
 
-use super::{RestRequest, model_json, reply};
+use super::{Asked, Client, Reply, model_json};
 use crate::control::{ControlMethod, ask};
 use crate::describe;
 use crate::grpc::model_ready;
 use crate::shared::{Phase, Shared};
 
 /// Answer *request*.
-pub async fn serve(shared: &Arc<Shared>, request: &RestRequest) -> Result<Response<Bytes>> {
-    let path = request.parts.uri.path();
-    let path = path.strip_suffix('/').unwrap_or(path);
+pub async fn serve(shared: &Arc<Shared>, asked: &Asked<'_>, body: Bytes, client: &mut impl Client) -> Result<Reply> {
+    let path = asked.path.strip_suffix('/').unwrap_or(asked.path);
     let segments: smallvec::SmallVec<[&str; 8]> = path.split('/').skip(1).collect();
     match segments[..] {
-        ["v2", ref rest @ ..] => oip(shared, request, rest).await,
-        ["v1", ref rest @ ..] => native(shared, request, rest).await,
-        _ => plain(shared, request, &segments),
+        ["v2", ref rest @ ..] => oip(shared, asked, body, client, rest).await,
+        ["v1", ref rest @ ..] => native(shared, asked, body, client, rest).await,
+        _ => plain(shared, asked, &segments),
     }
 }
 
-fn allow(request: &RestRequest, method: &Method) -> Result<()> {
-    let asked = &request.parts.method;
+fn allow(asked: &Asked<'_>, method: &Method) -> Result<()> {
+    let given = asked.method;
     // HEAD is GET without the body, which the HTTP layer leaves out.
-    if asked == method || (asked == Method::HEAD && method == Method::GET) {
+    if given == method || (given == Method::HEAD && method == Method::GET) {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::MethodNotAllowed, format!("{asked} is not allowed here; use {method}")))
+    Err(Error::new(ErrorKind::MethodNotAllowed, format!("{given} is not allowed here; use {method}")))
 }
 
 #[cold]
-fn no_route(request: &RestRequest) -> Error {
-    Error::new(ErrorKind::NotFound, format!("there is nothing at '{}'; see /openapi.json", request.parts.uri.path()))
+fn no_route(asked: &Asked<'_>) -> Error {
+    Error::new(ErrorKind::NotFound, format!("there is nothing at '{}'; see /openapi.json", asked.path))
 }
 
 /// `/v2/…`: the Open Inference Protocol.
-async fn oip(shared: &Arc<Shared>, request: &RestRequest, path: &[&str]) -> Result<Response<Bytes>> {
+async fn oip(shared: &Arc<Shared>, asked: &Asked<'_>, body: Bytes, client: &mut impl Client, path: &[&str]) -> Result<Reply> {
     match *path {
-        ["models", name, "infer"] => infer_only_post(shared, request, name, "").await,
-        ["models", name, "versions", version, "infer"] => infer_only_post(shared, request, name, version).await,
-        [] => get(request, || Ok(reply::json(model_json::server(&describe::server(shared)).to_string()))),
-        ["health", "live"] => get(request, || Ok(reply::json(json!({"live": true}).to_string()))),
-        ["health", "ready"] => get(request, || Ok(ready(shared.is_ready(), "ready"))),
-        ["models", "stats"] => get(request, || Ok(reply::json(model_json::stats(&describe::stats(shared, "", "")?).to_string()))),
-        ["models", name, "versions", version, ref rest @ ..] => model(shared, request, name, version, rest),
+        ["models", name, "infer"] => post_oip(shared, asked, body, client, (name, "")).await,
+        ["models", name, "versions", version, "infer"] => post_oip(shared, asked, body, client, (name, version)).await,
+        [] => get(asked, || Ok(Reply::value(200, &model_json::server(&describe::server(shared))))),
+        ["health", "live"] => get(asked, || Ok(Reply::value(200, &json!({"live": true})))),
+        ["health", "ready"] => get(asked, || Ok(ready(shared.is_ready(), "ready"))),
+        ["models", "stats"] => get(asked, || Ok(Reply::value(200, &model_json::stats(&describe::stats(shared, "", "")?)))),
+        ["models", name, "versions", version, ref rest @ ..] => model(shared, asked, name, version, rest),
         ["repository", "index"] => {
-            allow(request, &Method::POST)?;
-            Ok(reply::json(model_json::repository(&describe::repository(shared, only_ready(&request.body)?).await?).to_string()))
+            allow(asked, &Method::POST)?;
+            Ok(Reply::value(200, &model_json::repository(&describe::repository(shared, only_ready(&body)?).await?)))
         }
-        ["repository", "models", name, "load"] => repository(shared, request, ControlMethod::Load, name).await,
-        ["repository", "models", name, "unload"] => repository(shared, request, ControlMethod::Unload, name).await,
-        ["models", name, ref rest @ ..] => model(shared, request, name, "", rest),
-        _ => Err(no_route(request)),
+        ["repository", "models", name, "load"] => repository(shared, asked, &body, ControlMethod::Load, name).await,
+        ["repository", "models", name, "unload"] => repository(shared, asked, &body, ControlMethod::Unload, name).await,
+        ["models", name, ref rest @ ..] => model(shared, asked, name, "", rest),
+        _ => Err(no_route(asked)),
     }
 }
 
-async fn infer_only_post(shared: &Arc<Shared>, request: &RestRequest, name: &str, version: &str) -> Result<Response<Bytes>> {
-    allow(request, &Method::POST)?;
-    super::oip::infer(shared, request, name, version).await
+async fn post_oip(
+    shared: &Arc<Shared>,
+    asked: &Asked<'_>,
+    body: Bytes,
+    client: &mut impl Client,
+    of: (&str, &str),
+) -> Result<Reply> {
+    allow(asked, &Method::POST)?;
+    super::oip::infer(shared, asked, body, client, of).await
 }
 
-fn get(request: &RestRequest, answer: impl FnOnce() -> Result<Response<Bytes>>) -> Result<Response<Bytes>> {
-    allow(request, &Method::GET)?;
+fn get(asked: &Asked<'_>, answer: impl FnOnce() -> Result<Reply>) -> Result<Reply> {
+    allow(asked, &Method::GET)?;
     answer()
 }
 
-fn ready(is_ready: bool, key: &str) -> Response<Bytes> {
+fn ready(is_ready: bool, key: &str) -> Reply {
     let status = if is_ready { 200 } else { 503 };
-    reply::with_status(status, reply::JSON, json!({key: is_ready}).to_string().into())
+    Reply::value(status, &json!({key: is_ready}))
 }
 
-fn model(shared: &Arc<Shared>, request: &RestRequest, name: &str, version: &str, rest: &[&str]) -> Result<Response<Bytes>> {
+fn model(shared: &Arc<Shared>, asked: &Asked<'_>, name: &str, version: &str, rest: &[&str]) -> Result<Reply> {
     match *rest {
-        [] => get(request, || Ok(reply::json(model_json::model(&describe::model(&*shared.routes.find(name, version)?)).to_string()))),
-        ["ready"] => get(request, || {
+        [] => get(asked, || Ok(Reply::value(200, &model_json::model(&describe::model(&*shared.routes.find(name, version)?))))),
+        ["ready"] => get(asked, || {
             let is_ready = model_ready(shared, name, version)?;
-            let body = json!({"name": name, "ready": is_ready}).to_string();
-            Ok(reply::with_status(if is_ready { 200 } else { 503 }, reply::JSON, body.into()))
+            Ok(Reply::value(if is_ready { 200 } else { 503 }, &json!({"name": name, "ready": is_ready})))
         }),
-        ["config"] => get(request, || {
-            Ok(reply::json(model_json::config(&describe::config(&*shared.routes.find(name, version)?)).to_string()))
-        }),
-        ["stats"] => get(request, || Ok(reply::json(model_json::stats(&describe::stats(shared, name, version)?).to_string()))),
-        _ => Err(no_route(request)),
+        ["config"] => {
+            get(asked, || Ok(Reply::value(200, &model_json::config(&describe::config(&*shared.routes.find(name, version)?)))))
+        }
+        ["stats"] => get(asked, || Ok(Reply::value(200, &model_json::stats(&describe::stats(shared, name, version)?)))),
+        _ => Err(no_route(asked)),
     }
 }
 
@@ -105,12 +109,12 @@ fn only_ready(body: &[u8]) -> Result<bool> {
     }
 }
 
-async fn repository(shared: &Arc<Shared>, request: &RestRequest, method: ControlMethod, name: &str) -> Result<Response<Bytes>> {
-    allow(request, &Method::POST)?;
-    let body: serde_json::Value = if request.body.is_empty() {
+async fn repository(shared: &Arc<Shared>, asked: &Asked<'_>, body: &[u8], method: ControlMethod, name: &str) -> Result<Reply> {
+    allow(asked, &Method::POST)?;
+    let body: serde_json::Value = if body.is_empty() {
         serde_json::Value::Null
     } else {
-        serde_json::from_slice(&request.body).map_err(|error| Error::invalid(format!("the body is not JSON: {error}")))?
+        serde_json::from_slice(body).map_err(|error| Error::invalid(format!("the body is not JSON: {error}")))?
     };
     let given = body.get("parameters").and_then(serde_json::Value::as_object);
     if method == ControlMethod::Load && given.is_some_and(|given| !given.is_empty()) {
@@ -118,30 +122,37 @@ async fn repository(shared: &Arc<Shared>, request: &RestRequest, method: Control
         return Err(Error::new(ErrorKind::Unimplemented, message));
     }
     ask(&shared.control, method, name).await?;
-    Ok(reply::json(json!({}).to_string()))
+    Ok(Reply::value(200, &json!({})))
 }
 
 /// `/v1/…`: the native routes.
-async fn native(shared: &Arc<Shared>, request: &RestRequest, path: &[&str]) -> Result<Response<Bytes>> {
+async fn native(shared: &Arc<Shared>, asked: &Asked<'_>, body: Bytes, client: &mut impl Client, path: &[&str]) -> Result<Reply> {
     match *path {
-        ["pipelines", name, "infer"] => native_infer(shared, request, name, "").await,
-        ["pipelines", name, "versions", version, "infer"] => native_infer(shared, request, name, version).await,
-        ["pipelines"] => get(request, || Ok(reply::json(pipelines(shared)))),
-        ["server"] => get(request, || Ok(reply::json(server(shared)))),
-        _ => Err(no_route(request)),
+        ["pipelines", name, "infer"] => post_native(shared, asked, body, client, (name, "")).await,
+        ["pipelines", name, "versions", version, "infer"] => post_native(shared, asked, body, client, (name, version)).await,
+        ["pipelines"] => get(asked, || Ok(Reply::json(pipelines(shared)))),
+        ["server"] => get(asked, || Ok(Reply::json(server(shared)))),
+        _ => Err(no_route(asked)),
     }
 }
 
-async fn native_infer(shared: &Arc<Shared>, request: &RestRequest, name: &str, version: &str) -> Result<Response<Bytes>> {
-    allow(request, &Method::POST)?;
-    super::native::infer(shared, request, name, version).await
+async fn post_native(
+    shared: &Arc<Shared>,
+    asked: &Asked<'_>,
+    body: Bytes,
+    client: &mut impl Client,
+    of: (&str, &str),
+) -> Result<Reply> {
+    allow(asked, &Method::POST)?;
+    super::native::infer(shared, asked, body, client, of).await
 }
 
 fn pipelines(shared: &Shared) -> String {
     let table = shared.routes.table();
-    let served = table.entries().into_iter().map(|entry| {
-        json!({"name": &*entry.route.pipeline, "version": &*entry.route.version, "status": "Running"})
-    });
+    let served = table
+        .entries()
+        .into_iter()
+        .map(|entry| json!({"name": &*entry.route.pipeline, "version": &*entry.route.version, "status": "Running"}));
     let waiting = table.unavailable().map(|name| json!({"name": name, "version": null, "status": "Starting"}));
     json!({"pipelines": served.chain(waiting).collect::<Vec<_>>()}).to_string()
 }
@@ -163,11 +174,11 @@ fn server(shared: &Shared) -> String {
 }
 
 /// Routes that belong to no API.
-fn plain(shared: &Shared, request: &RestRequest, path: &[&str]) -> Result<Response<Bytes>> {
+fn plain(shared: &Shared, asked: &Asked<'_>, path: &[&str]) -> Result<Reply> {
     match *path {
-        ["healthz"] => get(request, || Ok(reply::json(json!({"live": true}).to_string()))),
-        ["readyz"] => get(request, || Ok(ready(shared.is_ready(), "ready"))),
-        ["openapi.json"] => get(request, || Ok(reply::json(String::new()))),
-        _ => Err(no_route(request)),
+        ["healthz"] => get(asked, || Ok(Reply::value(200, &json!({"live": true})))),
+        ["readyz"] => get(asked, || Ok(ready(shared.is_ready(), "ready"))),
+        ["openapi.json"] => get(asked, || Ok(Reply::json(String::new()))),
+        _ => Err(no_route(asked)),
     }
 }

@@ -60,6 +60,7 @@ fn by_dtype<I: Integers>(dtype: DType, cursor: &mut Cursor<'_>, out: &mut Vec<u8
 
 /// Append the value at *cursor* to *out* as *dtype*. Integers must be exact.
 pub fn read_scalar(dtype: DType, cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
+    cursor.token()?;
     match dtype {
         DType::Bool => Bool::read(cursor, out),
         DType::Uint8 => u8::read(cursor, out),
@@ -164,7 +165,10 @@ impl Reader {
             count += 1;
             self.elements = before + count;
             match cursor.token()? {
-                b',' => cursor.advance(1),
+                b',' => {
+                    cursor.advance(1);
+                    cursor.token()?;
+                }
                 b']' => break,
                 _ => return Err(Problem::NoComma),
             }

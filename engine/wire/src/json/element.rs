@@ -9,7 +9,7 @@ use super::cursor::{Cursor, Problem};
 
 /// A type that JSON values can be read as, straight into its little-endian bytes.
 pub trait Element {
-    /// Append the value at *cursor* to *out*.
+    /// Append the value at *cursor*, which has gone past white space, to *out*.
     fn read(cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<(), Problem>;
 }
 
@@ -52,7 +52,6 @@ pub struct Text;
 /// float whether it comes as JSON, Arrow or a tensor.
 #[inline]
 fn double(cursor: &mut Cursor<'_>) -> Result<f64, Problem> {
-    cursor.token()?;
     let text = cursor.rest();
     let start = usize::from(text.first() == Some(&b'-'));
     let digits = text[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -79,21 +78,19 @@ fn not_a_number(cursor: &Cursor<'_>) -> Problem {
 /// The double at *cursor*, no larger than *max*, whose integers have at most *bits* bits if they must be exact.
 #[inline]
 fn float<I: Integers>(cursor: &mut Cursor<'_>, bits: u32, max: f64) -> Result<f64, Problem> {
-    cursor.token()?;
-    let before = cursor.clone();
+    let (before, rest) = (cursor.at(), cursor.rest());
     let value = double(cursor)?;
     let fits = value.abs() <= max;
     // 256 fits every float type.
-    if fits && (!I::EXACT || value.abs() <= 256.0 || is_exact(&before, cursor.at(), bits)) {
+    if fits && (!I::EXACT || value.abs() <= 256.0 || is_exact(&rest[..cursor.at() - before], bits)) {
         return Ok(value);
     }
-    cursor.go_to(before.at());
+    cursor.go_to(before);
     Err(if fits { Problem::Inexact } else { Problem::OutOfRange })
 }
 
-/// Whether the number from *before* to *end* is not an integer, or one of at most *bits* significant bits.
-fn is_exact(before: &Cursor<'_>, end: usize, bits: u32) -> bool {
-    let text = &before.rest()[..end - before.at()];
+/// Whether the number *text* is not an integer, or one of at most *bits* significant bits.
+fn is_exact(text: &[u8], bits: u32) -> bool {
     if text.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
         return true;
     }
@@ -124,7 +121,6 @@ float_element!(Bf16, 8, f64::from(bf16::MAX), bf16::from_f64);
 /// The whole number at *cursor*. One with a point or exponent is fine as long as it is whole and a double holds it exactly.
 #[inline]
 fn integer(cursor: &mut Cursor<'_>) -> Result<i128, Problem> {
-    cursor.token()?;
     let text = cursor.rest();
     let start = usize::from(text.first() == Some(&b'-'));
     let (mut at, mut magnitude) = (start, 0_u64);
@@ -145,10 +141,11 @@ fn integer(cursor: &mut Cursor<'_>) -> Result<i128, Problem> {
 
 #[cold]
 fn whole_double(cursor: &mut Cursor<'_>) -> Result<i128, Problem> {
-    const LARGEST: f64 = 9_007_199_254_740_992.0;
+    // From 2^53 on, a double stands for more than one integer.
+    const LIMIT: f64 = 9_007_199_254_740_992.0;
     let before = cursor.at();
     let value = double(cursor)?;
-    if value.fract() == 0.0 && value.abs() <= LARGEST {
+    if value.fract() == 0.0 && value.abs() < LIMIT {
         return Ok(value as i128);
     }
     cursor.go_to(before);
@@ -160,7 +157,6 @@ macro_rules! integer_element {
         impl Element for $type {
             #[inline]
             fn read(cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
-                cursor.token()?;
                 let before = cursor.at();
                 let value = integer(cursor)?;
                 let Ok(value) = <$type>::try_from(value) else {

@@ -1,0 +1,162 @@
+//! Reading and writing, with the time that clients are given.
+
+use std::future::poll_fn;
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bettong_frame::{Error, ErrorKind};
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+use crate::shared::Signal;
+
+/// Room for a read: most requests come whole in one.
+const READ_BYTES: usize = 16 << 10;
+
+/// One client's connection.
+pub struct Io {
+    stream: TcpStream,
+    input: BytesMut,
+    output: BytesMut,
+    /// One timer a connection, looked at only when it fires: setting one for each request costs more than parsing it.
+    timer: Pin<Box<Sleep>>,
+    keep_alive: Duration,
+    read_timeout: Duration,
+    /// Counts reads; unchanged between two looks of the timer, nothing came.
+    reads: u64,
+    reads_seen: u64,
+    /// When `reads` was first seen unchanged.
+    quiet_since: Instant,
+}
+
+impl Io {
+    /// A connection over *stream*.
+    pub fn new(stream: TcpStream, keep_alive: Duration, read_timeout: Duration) -> Self {
+        let now = Instant::now();
+        let period = keep_alive.min(read_timeout) / 2;
+        Self {
+            stream,
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            timer: Box::pin(tokio::time::sleep(period)),
+            keep_alive,
+            read_timeout,
+            reads: 0,
+            reads_seen: 0,
+            quiet_since: now,
+        }
+    }
+
+    /// What has arrived and not been taken.
+    pub fn input(&mut self) -> &mut BytesMut {
+        &mut self.input
+    }
+
+    /// What is to be sent before the next reply's body.
+    pub fn output(&mut self) -> &mut BytesMut {
+        &mut self.output
+    }
+
+    /// Read what comes next. `None`: the client left, was idle for too long, or the server is finishing.
+    /// `Some(Some(error))`: a request was begun and not finished in time.
+    pub async fn read_more(&mut self, signal: Option<&Signal>) -> Option<Option<Error>> {
+        poll_fn(|context| {
+            let idle = signal.is_some() && self.input.is_empty();
+            if idle && signal.is_some_and(|signal| signal.is_finishing(context)) {
+                return Poll::Ready(None);
+            }
+            match self.poll_read(context) {
+                Poll::Ready(true) => Poll::Ready(Some(None)),
+                Poll::Ready(false) => Poll::Ready(None),
+                Poll::Pending => self.poll_timer(context, idle),
+            }
+        })
+        .await
+    }
+
+    /// Read once. `true`: something came; `false`: the client left.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        if self.input.capacity() - self.input.len() < READ_BYTES / 4 {
+            self.input.reserve(READ_BYTES);
+        }
+        let room = self.input.spare_capacity_mut();
+        let mut buffer = ReadBuf::uninit(room);
+        match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(_)) => Poll::Ready(false),
+            Poll::Ready(Ok(())) => {
+                let read = buffer.filled().len();
+                // SAFETY: the stream has just initialised these bytes.
+                unsafe { self.input.set_len(self.input.len() + read) };
+                self.reads += 1;
+                Poll::Ready(read > 0)
+            }
+        }
+    }
+
+    fn poll_timer(&mut self, context: &mut Context<'_>, idle: bool) -> Poll<Option<Option<Error>>> {
+        while self.timer.as_mut().poll(context).is_ready() {
+            let now = Instant::now();
+            if self.reads != self.reads_seen {
+                (self.reads_seen, self.quiet_since) = (self.reads, now);
+            }
+            let allowed = if idle { self.keep_alive } else { self.read_timeout };
+            if now - self.quiet_since >= allowed {
+                let slow = || Error::new(ErrorKind::DeadlineExceeded, "the request did not arrive in time");
+                return Poll::Ready(if idle { None } else { Some(Some(slow())) });
+            }
+            let period = self.keep_alive.min(self.read_timeout) / 2;
+            self.timer.as_mut().reset(now + period);
+        }
+        Poll::Pending
+    }
+
+    /// Resolve when the client leaves. Meanwhile what it sends ahead is kept, up to a bound.
+    pub fn poll_left(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while self.input.len() < READ_BYTES {
+            match self.poll_read(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(true) => {}
+                Poll::Ready(false) => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Send the output, and *body* after it. `None`: the client left.
+    pub async fn flush(&mut self, mut body: Bytes) -> Option<()> {
+        poll_fn(|context| {
+            while self.output.has_remaining() || body.has_remaining() {
+                let slices = [IoSlice::new(&self.output), IoSlice::new(&body)];
+                let slices = if body.is_empty() { &slices[..1] } else { &slices[..] };
+                match Pin::new(&mut self.stream).poll_write_vectored(context, slices) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Err(_) | Ok(0)) => return Poll::Ready(None),
+                    Poll::Ready(Ok(written)) => {
+                        let head = written.min(self.output.len());
+                        self.output.advance(head);
+                        body.advance(written - head);
+                    }
+                }
+            }
+            self.output.clear();
+            Poll::Ready(Some(()))
+        })
+        .await
+    }
+
+    /// Read over what the client still sends, for a moment, so that it sees the reply and not a reset.
+    pub async fn linger(&mut self) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        const AT_MOST: Duration = Duration::from_secs(1);
+        let _ = self.stream.shutdown().await;
+        let mut sink = [0; 4096];
+        let _ =
+            tokio::time::timeout(AT_MOST, async { while matches!(self.stream.read(&mut sink).await, Ok(read) if read > 0) {} })
+                .await;
+    }
+}
