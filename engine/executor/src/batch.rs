@@ -39,6 +39,7 @@ impl Runner {
             Ok((outputs, steps_ns)) => {
                 let done = Instant::now();
                 program.learn(rows, done - formed);
+                program.metrics.last_inference_ms.set(unix_ms());
                 for (step, &elapsed) in program.metrics.steps.iter().zip(&steps_ns) {
                     step.run.observe(elapsed);
                 }
@@ -148,6 +149,12 @@ impl Runner {
         let part: Tensors = request.inputs.iter().map(|input| input.slice_rows(from, to - from)).collect();
         self.run_rows(spec, &part, to - from).map(drop)
     }
+}
+
+/// Milliseconds since the Unix epoch.
+fn unix_ms() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |since| since.as_millis() as i64)
 }
 
 /// The bytes of *tensor* where its elements can be read, copied only when they must be.

@@ -104,7 +104,7 @@ fn statistics(metrics: &PipelineMetrics) -> ModelStatistics {
     ModelStatistics {
         name: metrics.pipeline.clone(),
         version: metrics.version.clone(),
-        last_inference: metrics.last_inference_ms.get(),
+        last_inference: metrics.last_inference_ms.get().max(0) as u64,
         inference_count: metrics.rows.get(),
         execution_count: metrics.batch_rows.cumulative().1,
         inference_stats: Some(InferStatistics {

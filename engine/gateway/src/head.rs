@@ -81,18 +81,34 @@ impl Head {
         arrived.checked_add(timeout)
     }
 
+    /// What the request is called in logs and replies: its own id, or that of its trace.
+    #[inline]
+    pub fn request_id(&self) -> Option<Bytes> {
+        // In `00-<trace id>-…`, which was checked when it was read.
+        self.request_id.clone().or_else(|| self.traceparent.as_ref().map(|parent| parent.slice(3..35)))
+    }
+
+    /// Give the request an id, so that its error can be found in the logs.
+    #[cold]
+    pub fn ensure_request_id(&mut self) {
+        if self.request_id().is_none() {
+            self.request_id = Some(crate::account::new_request_id());
+        }
+    }
+
     /// Names and values that go back with the answer.
     #[inline]
-    pub fn echoed(&self) -> impl Iterator<Item = (&'static str, &Bytes)> {
-        let values = [("traceparent", &self.traceparent), ("tracestate", &self.tracestate), ("x-request-id", &self.request_id)];
-        values.into_iter().filter_map(|(name, value)| value.as_ref().map(|value| (name, value)))
+    pub fn echoed(&self) -> impl Iterator<Item = (&'static str, Bytes)> {
+        let (parent, state) = (self.traceparent.clone(), self.tracestate.clone());
+        let values = [("traceparent", parent), ("tracestate", state), ("x-request-id", self.request_id())];
+        values.into_iter().filter_map(|(name, value)| value.map(|value| (name, value)))
     }
 
     /// Put what goes back with the answer into *headers*.
     #[inline]
     pub fn echo(&self, headers: &mut HeaderMap) {
         for (name, value) in self.echoed() {
-            if let Ok(value) = HeaderValue::from_maybe_shared(value.clone()) {
+            if let Ok(value) = HeaderValue::from_maybe_shared(value) {
                 headers.insert(HeaderName::from_static(name), value);
             }
         }

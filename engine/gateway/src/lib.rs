@@ -8,6 +8,7 @@
 //! * `grpc`: the Open Inference Protocol, health and reflection.
 //! * `rest`: the Open Inference Protocol and the native routes over HTTP.
 
+mod account;
 pub mod admission;
 mod connection;
 pub mod control;

@@ -128,8 +128,12 @@ impl Gateway {
         let served: Vec<(Arc<str>, Arc<str>)> =
             change.serve.iter().map(|entry: &Entry| (entry.route.pipeline.clone(), entry.route.version.clone())).collect();
         self.shared.routes.apply(change)?;
-        stopped.iter().for_each(|name| self.shared.registry.forget(name));
-        served.iter().for_each(|(pipeline, version)| self.shared.registry.keep_only(pipeline, version));
+        for name in &stopped {
+            self.shared.registry.forget(name);
+        }
+        for (pipeline, version) in &served {
+            self.shared.registry.keep_only(pipeline, version);
+        }
         self.shared.announce();
         Ok(())
     }

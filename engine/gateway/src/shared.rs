@@ -5,13 +5,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
-use bettong_frame::{Error, ErrorKind, Result};
+use bettong_frame::Result;
 use bettong_telemetry::Registry;
 use tokio::sync::watch;
 
 use crate::admission::{Limits, Permit};
 use crate::control::Control;
-use crate::routes::{Entry, Routes};
+use crate::routes::Routes;
 
 /// What a gateway is at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,20 +90,6 @@ impl Shared {
     #[inline]
     pub fn admit(&self, bytes: usize) -> Result<Permit> {
         Permit::take(&self.registry, self.limits, bytes)
-    }
-
-    /// Count the failure of a request, whose pipeline may not be known.
-    #[cold]
-    pub fn count_failure(&self, entry: Option<&Entry>, error: &Error) {
-        let gateway = &self.registry.gateway;
-        if error.kind == ErrorKind::ResourceExhausted {
-            gateway.refused.add(1);
-        } else {
-            gateway.failed.add(1);
-        }
-        if let Some(entry) = entry {
-            entry.metrics.count_failure(error.kind);
-        }
     }
 }
 

@@ -60,7 +60,7 @@ fn tensor_spec(spec: Option<public::TensorSpec>) -> Result<TensorSpec> {
     Ok(TensorSpec { name: spec.name.into(), dtype, shape: Shape::from_vec(spec.shape) })
 }
 
-fn source(source: &internal::Source) -> Source {
+fn source(source: internal::Source) -> Source {
     match source.step {
         0 => Source::Input(source.index as usize),
         step => Source::Step { step: step as usize - 1, output: source.index as usize },
@@ -72,7 +72,7 @@ pub fn program(program: &internal::Program, models: &HashMap<String, Arc<dyn Mod
     let steps = program.steps.iter().map(|step| program_step(step, models)).collect::<Result<Vec<StepSpec>>>()?;
     let inputs = program.inputs.iter().map(program_input).collect::<Result<Vec<Input>>>()?;
     let outputs = program.outputs.iter().map(|output| tensor_spec(output.spec.clone())).collect::<Result<Vec<TensorSpec>>>()?;
-    let sources = program.outputs.iter().map(|output| source(&output.source.unwrap_or_default())).collect();
+    let sources = program.outputs.iter().map(|output| source(output.source.unwrap_or_default())).collect();
     let batch_mode = batch_mode(program.batch_mode).ok_or_else(|| Error::invalid("the program has no batch mode"))?;
     let spec = ProgramSpec {
         signature: Signature { inputs, outputs, batch_mode },
@@ -88,7 +88,7 @@ pub fn program(program: &internal::Program, models: &HashMap<String, Arc<dyn Mod
 fn program_step(step: &internal::ProgramStep, models: &HashMap<String, Arc<dyn Model>>) -> Result<StepSpec> {
     let model = models.get(&step.model_id).cloned();
     let model = model.ok_or_else(|| Error::invalid(format!("model '{}' ({}) is not loaded", step.model_name, step.model_id)))?;
-    Ok(StepSpec { model, inputs: step.inputs.iter().map(source).collect() })
+    Ok(StepSpec { model, inputs: step.inputs.iter().copied().map(source).collect() })
 }
 
 fn program_input(input: &internal::ProgramInput) -> Result<Input> {

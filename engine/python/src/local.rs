@@ -27,17 +27,18 @@ pub struct Local {
 }
 
 /// A column as Python gives it: name, datatype, shape, bytes.
-type Given<'py> = (String, String, Vec<i64>, PyBuffer<u8>);
+type Given = (String, String, Vec<i64>, PyBuffer<u8>);
 
 /// A column as Python gets it.
 type Returned<'py> = (String, &'static str, Vec<i64>, Bound<'py, PyBytes>);
 
-fn column(py: Python<'_>, given: &Given<'_>) -> Result<(Cow<'static, str>, Tensor)> {
+fn column(py: Python<'_>, given: Given) -> Result<(Cow<'static, str>, Tensor)> {
     let (name, datatype, shape, buffer) = given;
     let dtype = DType::from_name(datatype.as_bytes())
-        .ok_or_else(|| Error::invalid_field(name, format!("column '{name}': datatype '{datatype}' is not known")))?;
-    let data = buffer.to_vec(py).map_err(|error| Error::invalid_field(name, format!("column '{name}': {error}")))?;
-    Ok((Cow::Owned(name.clone()), Tensor::new(name, dtype, Shape::from_slice(shape), Bytes::from(data))?))
+        .ok_or_else(|| Error::invalid_field(&name, format!("column '{name}': datatype '{datatype}' is not known")))?;
+    let data = buffer.to_vec(py).map_err(|error| Error::invalid_field(&name, format!("column '{name}': {error}")))?;
+    let tensor = Tensor::new(&name, dtype, Shape::from_vec(shape), Bytes::from(data))?;
+    Ok((Cow::Owned(name), tensor))
 }
 
 #[pymethods]
@@ -58,8 +59,8 @@ impl Local {
         Ok(Self { spec })
     }
 
-    fn infer<'py>(&self, py: Python<'py>, columns: Vec<Given<'py>>) -> PyResult<Vec<Returned<'py>>> {
-        let columns = columns.iter().map(|given| column(py, given)).collect::<Result<Columns<'_>>>();
+    fn infer<'py>(&self, py: Python<'py>, columns: Vec<Given>) -> PyResult<Vec<Returned<'py>>> {
+        let columns = columns.into_iter().map(|given| column(py, given)).collect::<Result<Columns<'_>>>();
         let columns = columns.map_err(|error| from_frame(&error))?;
         let outputs = py.detach(|| {
             let (inputs, rows) = bind(&self.spec.signature, &columns, Strictness::Frame)?;

@@ -33,6 +33,12 @@ impl Gauge {
         self.0.fetch_add(n, Relaxed)
     }
 
+    /// Set the value.
+    #[inline]
+    pub fn set(&self, value: i64) {
+        self.0.store(value, Relaxed);
+    }
+
     /// The value now.
     #[inline]
     pub fn get(&self) -> i64 {
@@ -154,7 +160,7 @@ pub struct PipelineMetrics {
     /// Bytes of reply bodies.
     pub reply_bytes: Counter,
     /// When the last request was answered, in milliseconds since the Unix epoch.
-    pub last_inference_ms: Counter,
+    pub last_inference_ms: Gauge,
 }
 
 impl PipelineMetrics {
@@ -178,7 +184,7 @@ impl PipelineMetrics {
             handed_over: Counter::default(),
             request_bytes: Counter::default(),
             reply_bytes: Counter::default(),
-            last_inference_ms: Counter::default(),
+            last_inference_ms: Gauge::default(),
         }
     }
 

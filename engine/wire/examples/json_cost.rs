@@ -20,7 +20,10 @@ fn request(width: usize, digits: usize) -> Bytes {
         values.push(format!("{:.digits$}", (state >> 11) as f64 / (1_u64 << 53) as f64 * 8.0 - 4.0));
     }
     let data = values.join(", ");
-    format!(r#"{{"inputs": [{{"name": "dense_input", "shape": [1, {width}], "datatype": "FP32", "data": [{data}]}}], "id": "17"}}"#).into()
+    format!(
+        r#"{{"inputs": [{{"name": "dense_input", "shape": [1, {width}], "datatype": "FP32", "data": [{data}]}}], "id": "17"}}"#
+    )
+    .into()
 }
 
 /// Print the least time of one *work*, in nanoseconds.
@@ -41,7 +44,9 @@ fn main() {
     for (width, digits) in [(29, 10), (29, 16), (29 * 128, 10)] {
         let body = request(width, digits);
         let scale = width.div_ceil(29);
-        cost(&format!("decode {width} floats of {digits} decimals"), rounds / scale, || drop(black_box(decode(black_box(&body), None))));
+        cost(&format!("decode {width} floats of {digits} decimals"), rounds / scale, || {
+            drop(black_box(decode(black_box(&body), None)))
+        });
     }
     let spec = TensorSpec { name: "dense_1".into(), dtype: DType::Fp32, shape: Shape::from_slice(&[-1, 1]) };
     for rows in [1, 128] {

@@ -137,7 +137,10 @@ fn integers(name: &str, dtype: DType, values: &[u64]) -> Result<Bytes> {
         };
         if !fits {
             let shown = if matches!(dtype, DType::Int8 | DType::Int16) { i64::from(small) } else { signed };
-            return Err(Error::invalid_field(name, format!("input '{name}': element {element} is {shown}, which {dtype} can't hold")));
+            return Err(Error::invalid_field(
+                name,
+                format!("input '{name}': element {element} is {shown}, which {dtype} can't hold"),
+            ));
         }
     }
     Ok(data.into())

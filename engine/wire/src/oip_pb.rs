@@ -109,7 +109,10 @@ fn columns<'a>(inputs: SmallVec<[Input<'a>; 2]>, raw: &[Bytes]) -> Result<Column
 
 #[cold]
 fn unknown_datatype(input: &Input<'_>) -> Error {
-    Error::invalid_field(input.name, format!("input '{}': datatype '{}' is not one of the protocol's", input.name, input.datatype))
+    Error::invalid_field(
+        input.name,
+        format!("input '{}': datatype '{}' is not one of the protocol's", input.name, input.datatype),
+    )
 }
 
 #[cold]

@@ -100,7 +100,10 @@ fn ragged_rows_are_refused_by_row() {
 
 #[test]
 fn values_that_do_not_fit_are_refused_by_element_with_what_was_sent() {
-    assert_eq!("input 'x', element 1: 256 can't be given as UINT8: the number is out of range", refused_data("UINT8", "[1, 256]"));
+    assert_eq!(
+        "input 'x', element 1: 256 can't be given as UINT8: the number is out of range",
+        refused_data("UINT8", "[1, 256]")
+    );
     assert_eq!("input 'x', element 0: 1.5 can't be given as INT32: it is not a whole number", refused_data("INT32", "[1.5, 2]"));
     assert_eq!("input 'x', element 1: null is not allowed", refused_data("FP32", "[1, null]"));
     assert_eq!("input 'x', row 1: null is not allowed", refused_data("FP32", "[[1], [null]]"));
@@ -182,7 +185,10 @@ fn missing_doubled_and_misplaced_members_are_refused_by_name() {
         (r#"{"inputs": [{"name": "x", "shape": [1], "data": [1]}]}"#, "input 'x': 'datatype' is missing"),
         (r#"{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32"}]}"#, "input 'x' has neither data nor binary_data_size"),
         (r#"{"inputs": [{"name": "x", "datatype": "FP8"}]}"#, "input 'x': datatype 'FP8' is not one of the protocol's"),
-        (r#"{"inputs": [{"name": "x", "shape": [-1]}]}"#, "input 'x': the shape is not valid: each dimension must be a whole number from 0 on (byte 38)"),
+        (
+            r#"{"inputs": [{"name": "x", "shape": [-1]}]}"#,
+            "input 'x': the shape is not valid: each dimension must be a whole number from 0 on (byte 38)",
+        ),
         (r#"{"inputs": [], "outputs": [{}]}"#, "outputs[0]: 'name' is missing"),
         (r#"{"inputs": {}}"#, "'inputs' is not valid at byte 11: an array is expected"),
         (r#"{"id": 7, "inputs": []}"#, "'id' is not valid at byte 7: a string is expected"),
@@ -195,7 +201,19 @@ fn missing_doubled_and_misplaced_members_are_refused_by_name() {
 #[test]
 fn broken_json_is_refused_with_its_place() {
     assert_eq!("the JSON is not valid at byte 14: ',' or '}' is expected", refused(r#"{"inputs": [] "a"}"#));
-    for text in ["", " ", "{", "[]", "nul", r#"{"inputs": []} x"#, r#"{"inputs": [],}"#, r#"{"inputs": [{},]}"#, r#"{"a": "\x"}"#, "{\"a\": \"\n\"}", r#"{"a": "\ud800"}"#] {
+    for text in [
+        "",
+        " ",
+        "{",
+        "[]",
+        "nul",
+        r#"{"inputs": []} x"#,
+        r#"{"inputs": [],}"#,
+        r#"{"inputs": [{},]}"#,
+        r#"{"a": "\x"}"#,
+        "{\"a\": \"\n\"}",
+        r#"{"a": "\ud800"}"#,
+    ] {
         refused(text);
     }
     for data in ["[1", "[1,", "[1,]", "[1 2]", "[[1],]", "[[1]", "1", "{}", "\"a\""] {
@@ -248,7 +266,8 @@ fn binary_sizes_must_match_exactly() {
     let (body, len) = binary_body(&[8], &[7; 8]);
     assert!(decode(&body, Some(body.len() + 1)).unwrap_err().message.contains("Inference-Header-Content-Length"));
     assert!(decode(&body, None).is_err());
-    let both = r#"{"inputs": [{"name": "x", "shape": [1], "datatype": "UINT8", "data": [1], "parameters": {"binary_data_size": 1}}]}"#;
+    let both =
+        r#"{"inputs": [{"name": "x", "shape": [1], "datatype": "UINT8", "data": [1], "parameters": {"binary_data_size": 1}}]}"#;
     assert_eq!("input 'x' has both data and binary_data_size", refused(both));
     assert!(decode(&body.slice(..len), Some(len)).is_err());
 }
@@ -308,7 +327,10 @@ fn only_wanted_outputs_come_in_the_order_wanted() {
 
 #[test]
 fn unknown_outputs_and_halves_as_json_are_refused_by_name() {
-    for (name, message) in [("z", "output 'z' is not one of this pipeline's outputs: [\"y\", \"label\", \"half\"]"), ("half", "output 'half' is FP16, which JSON can't hold; ask for binary_data")] {
+    for (name, message) in [
+        ("z", "output 'z' is not one of this pipeline's outputs: [\"y\", \"label\", \"half\"]"),
+        ("half", "output 'half' is FP16, which JSON can't hold; ask for binary_data"),
+    ] {
         let request = request(&format!(r#"{{"inputs":[],"outputs":[{{"name":"{name}"}}]}}"#));
         let error = wanted_outputs(&request, &specs()).unwrap_err();
         assert_eq!((message, Some(name)), (&*error.message, error.field.as_deref()));

@@ -3,7 +3,8 @@
 use bettong_frame::{DType, Shape, Tensor, TensorSpec};
 use bettong_wire::oip_pb::{self, Parameter, ResponseHead};
 use bettong_wire::proto::inference::{
-    InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse, infer_parameter::ParameterChoice,
+    InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse,
+    infer_parameter::ParameterChoice,
     model_infer_request::{InferInputTensor, InferRequestedOutputTensor},
 };
 use bytes::{Bytes, BytesMut};
@@ -55,7 +56,11 @@ fn every_typed_field_is_read_for_its_dtypes() {
         ("BOOL", InferTensorContents { bool_contents: vec![true, false], ..Default::default() }, vec![1, 0]),
         ("INT8", InferTensorContents { int_contents: vec![-1, 2], ..Default::default() }, vec![255, 2]),
         ("UINT16", InferTensorContents { uint_contents: vec![1, 256], ..Default::default() }, vec![1, 0, 0, 1]),
-        ("BYTES", InferTensorContents { bytes_contents: vec![Bytes::from_static(b"a"), Bytes::new()], ..Default::default() }, vec![1, 0, 0, 0, 97, 0, 0, 0, 0]),
+        (
+            "BYTES",
+            InferTensorContents { bytes_contents: vec![Bytes::from_static(b"a"), Bytes::new()], ..Default::default() },
+            vec![1, 0, 0, 0, 97, 0, 0, 0, 0],
+        ),
     ];
     for (datatype, contents, expected) in cases {
         let mut message = request(1, false);

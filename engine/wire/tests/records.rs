@@ -101,9 +101,9 @@ fn records_with_other_columns_are_refused_by_row_and_column() {
         (r#"[{"x": 1}, {"y": 1}]"#, "row 1: column 'y' is not in row 0"),
         (r#"[{"x": 1, "x": 2}]"#, "row 0: column 'x' is given twice"),
         (r#"[{"x": 1, "y": 1}, {"x": 1, "x": 2}]"#, "row 1: column 'x' is given twice"),
-        (r#"[{}]"#, "row 0 has no columns"),
-        (r#"[]"#, "the frame has zero rows"),
-        (r#"7"#, "the body must be a JSON array of records, one object for each row"),
+        ("[{}]", "row 0 has no columns"),
+        ("[]", "the frame has zero rows"),
+        ("7", "the body must be a JSON array of records, one object for each row"),
     ];
     for (text, message) in cases {
         assert_eq!(message, refused(text), "{text}");
@@ -112,7 +112,18 @@ fn records_with_other_columns_are_refused_by_row_and_column() {
 
 #[test]
 fn broken_json_is_refused() {
-    for text in ["", "[", "[{", r#"[{"x"}]"#, r#"[{"x": 1},]"#, r#"[{"x": 1} {"x": 1}]"#, r#"[{"x": 1}] 7"#, r#"[{"x": [1,]}]"#, r#"[{"x": 01}]"#, "[7]"] {
+    for text in [
+        "",
+        "[",
+        "[{",
+        r#"[{"x"}]"#,
+        r#"[{"x": 1},]"#,
+        r#"[{"x": 1} {"x": 1}]"#,
+        r#"[{"x": 1}] 7"#,
+        r#"[{"x": [1,]}]"#,
+        r#"[{"x": 01}]"#,
+        "[7]",
+    ] {
         refused(text);
     }
     refused(&format!(r#"[{{"x": {}"#, "[".repeat(100_000)));
@@ -129,14 +140,19 @@ fn rows_of_the_fixtures_are_read_whole() {
 }
 
 fn value() -> impl Strategy<Value = Value> {
-    prop_oneof![any::<i64>().prop_map(|value| json!(value)), (-1e9_f64..1e9).prop_map(|value| json!(value)), any::<bool>().prop_map(|value| json!(value)), ".{0,5}".prop_map(|value| json!(value))]
+    prop_oneof![
+        any::<i64>().prop_map(|value| json!(value)),
+        (-1e9_f64..1e9).prop_map(|value| json!(value)),
+        any::<bool>().prop_map(|value| json!(value)),
+        ".{0,5}".prop_map(|value| json!(value))
+    ]
 }
 
 /// What a column of *values* must be read as, if it can be.
 fn oracle(values: &[Value]) -> Option<(DType, Vec<u8>)> {
     let mut data = Vec::new();
     if values.iter().all(Value::is_i64) {
-        values.iter().for_each(|value| data.extend_from_slice(&value.as_i64().unwrap().to_le_bytes()));
+        data.extend(values.iter().flat_map(|value| value.as_i64().unwrap().to_le_bytes()));
         return Some((DType::Int64, data));
     }
     if values.iter().all(Value::is_number) {
@@ -147,10 +163,15 @@ fn oracle(values: &[Value]) -> Option<(DType, Vec<u8>)> {
         return Some((DType::Fp64, data));
     }
     if values.iter().all(Value::is_string) {
-        values.iter().for_each(|value| bettong_frame::tensor::push_byte_element(&mut data, value.as_str().unwrap().as_bytes()));
+        for value in values {
+            bettong_frame::tensor::push_byte_element(&mut data, value.as_str().unwrap().as_bytes());
+        }
         return Some((DType::Bytes, data));
     }
-    values.iter().all(Value::is_boolean).then(|| (DType::Bool, values.iter().map(|value| u8::from(value.as_bool().unwrap())).collect()))
+    values
+        .iter()
+        .all(Value::is_boolean)
+        .then(|| (DType::Bool, values.iter().map(|value| u8::from(value.as_bool().unwrap())).collect()))
 }
 
 proptest! {

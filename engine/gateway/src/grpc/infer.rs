@@ -15,6 +15,7 @@ use h2::server::SendResponse;
 use smallvec::SmallVec;
 
 use super::respond;
+use crate::account::Account;
 use crate::admission::Permit;
 use crate::head::Head;
 use crate::http2::BodyReader;
@@ -37,7 +38,7 @@ pub fn accept(shared: &Arc<Shared>, head: Head, body: RecvStream, respond: SendR
 
 async fn wait_and_run(
     shared: Arc<Shared>,
-    head: Head,
+    mut head: Head,
     arrived: Instant,
     mut reader: BodyReader,
     mut respond: SendResponse<Bytes>,
@@ -49,14 +50,13 @@ async fn wait_and_run(
         Ok(Err(_left)) => {}
         Err(_elapsed) => {
             let error = Error::new(bettong_frame::ErrorKind::DeadlineExceeded, "the request did not arrive in time");
-            shared.count_failure(None, &error);
-            respond::fail(&mut respond, &head, &error);
+            fail(&shared, None, &mut head, &mut respond, &error);
         }
     }
 }
 
 #[inline]
-fn run(shared: &Arc<Shared>, head: Head, arrived: Instant, body: Result<Bytes>, mut respond: SendResponse<Bytes>) {
+fn run(shared: &Arc<Shared>, mut head: Head, arrived: Instant, body: Result<Bytes>, mut respond: SendResponse<Bytes>) {
     let mut found = None;
     let prepared = body.and_then(|body| {
         let message = single_message(shared, &head, body)?;
@@ -74,11 +74,16 @@ fn run(shared: &Arc<Shared>, head: Head, arrived: Instant, body: Result<Bytes>, 
             let reply = Box::new(UnaryReply { call: Some(call), head, respond });
             target.submit(Request { inputs, rows, arrived, deadline, reply });
         }
-        Err(error) => {
-            shared.count_failure(found.as_deref(), &error);
-            respond::fail(&mut respond, &head, &error);
-        }
+        Err(error) => fail(shared, found.as_deref(), &mut head, &mut respond, &error),
     }
+}
+
+/// Count a failure and answer with it.
+#[cold]
+fn fail(shared: &Shared, entry: Option<&Entry>, head: &mut Head, respond: &mut SendResponse<Bytes>, error: &Error) {
+    head.ensure_request_id();
+    Account { protocol: "grpc", entry, head }.failed(shared, error);
+    respond::fail(respond, head, error);
 }
 
 /// The one message of a unary call.
@@ -110,7 +115,7 @@ pub fn timeout_parameter(request: &InferRequest<'_>) -> Result<Option<Duration>>
 /// What is needed to answer one request of this protocol.
 pub struct Call {
     pub entry: Arc<Entry>,
-    shared: Arc<Shared>,
+    pub shared: Arc<Shared>,
     /// The request's id, a slice of its message.
     id: Bytes,
     /// Positions of the outputs that are wanted; empty for all.
@@ -160,17 +165,7 @@ impl Call {
         } else {
             self.outputs.iter().map(|&at| (&specs[at as usize], &answer.outputs[at as usize])).collect()
         };
-        let before = buffer.len();
         encode(buffer, &head, &outputs);
-        self.entry.metrics.ok.add(1);
-        self.shared.registry.gateway.answered.add(1);
-        self.entry.metrics.reply_bytes.add((buffer.len() - before) as u64);
-    }
-
-    /// Count and log a failure.
-    #[cold]
-    pub fn count_failure(&self, error: &Error) {
-        self.shared.count_failure(Some(&self.entry), error);
     }
 }
 
@@ -210,22 +205,26 @@ impl Reply for UnaryReply {
             Ok(answer) => {
                 let mut buffer = BytesMut::new();
                 call.encode(&answer, &mut buffer, oip_pb::encode_response);
+                let account = Account { protocol: "grpc", entry: Some(&call.entry), head: &self.head };
+                account.answered(&call.shared, &answer, buffer.len());
                 respond::message(&mut self.respond, &self.head, buffer.freeze());
             }
-            Err(error) => {
-                call.count_failure(&error);
-                respond::fail(&mut self.respond, &self.head, &error);
-            }
+            Err(error) => self.fail(&call, &error),
         }
+    }
+}
+
+impl UnaryReply {
+    #[cold]
+    fn fail(&mut self, call: &Call, error: &Error) {
+        fail(&call.shared, Some(&call.entry), &mut self.head, &mut self.respond, error);
     }
 }
 
 impl Drop for UnaryReply {
     fn drop(&mut self) {
         if let Some(call) = self.call.take() {
-            let error = Error::internal("the request was lost inside the server");
-            call.count_failure(&error);
-            respond::fail(&mut self.respond, &self.head, &error);
+            self.fail(&call, &Error::internal("the request was lost inside the server"));
         }
     }
 }

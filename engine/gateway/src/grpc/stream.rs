@@ -17,6 +17,7 @@ use h2::{RecvStream, SendStream};
 
 use super::infer::{Call, timeout_parameter};
 use super::respond;
+use crate::account::Account;
 use crate::head::Head;
 use crate::shared::Shared;
 
@@ -25,6 +26,9 @@ const MAX_IN_FLIGHT: usize = 1024;
 
 /// Bytes of answers that may wait for the client; then it is not read further.
 const MAX_UNSENT_BYTES: usize = 4 << 20;
+
+/// The protocol's name in logs.
+const STREAM: &str = "grpc-stream";
 
 /// Answers of one stream, put in order.
 #[derive(Default)]
@@ -80,6 +84,7 @@ impl Answers {
 struct StreamReply {
     call: Option<Call>,
     answers: Arc<Answers>,
+    head: Arc<Head>,
     number: u64,
 }
 
@@ -91,7 +96,12 @@ impl Reply for StreamReply {
     fn answer(mut self: Box<Self>, outcome: Result<Answer>) {
         let Some(call) = self.call.take() else { return };
         match outcome {
-            Ok(answer) => self.answers.put(self.number, |buffer| call.encode(&answer, buffer, oip_pb::encode_stream_response)),
+            Ok(answer) => self.answers.put(self.number, |buffer| {
+                let before = buffer.len();
+                call.encode(&answer, buffer, oip_pb::encode_stream_response);
+                let account = Account { protocol: STREAM, entry: Some(&call.entry), head: &self.head };
+                account.answered(&call.shared, &answer, buffer.len() - before);
+            }),
             Err(error) => self.fail(&call, &error),
         }
     }
@@ -100,7 +110,7 @@ impl Reply for StreamReply {
 impl StreamReply {
     #[cold]
     fn fail(&self, call: &Call, error: &Error) {
-        call.count_failure(error);
+        Account { protocol: STREAM, entry: Some(&call.entry), head: &self.head }.failed(&call.shared, error);
         self.answers.put(self.number, |buffer| oip_pb::encode_stream_error(buffer, call.id(), &error.message));
     }
 }
@@ -116,7 +126,7 @@ impl Drop for StreamReply {
 /// One stream: its task reads, submits and writes.
 struct Stream {
     shared: Arc<Shared>,
-    head: Head,
+    head: Arc<Head>,
     body: RecvStream,
     reader: MessageReader,
     /// The client has sent its last message.
@@ -135,7 +145,7 @@ pub async fn serve(shared: Arc<Shared>, head: Head, body: RecvStream, mut respon
     };
     let Some(outgoing) = respond::begin(&mut respond, &head) else { return };
     let reader = MessageReader::new(encoding, shared.max_request_bytes);
-    let answers = Arc::new(Answers::default());
+    let (answers, head) = (Arc::new(Answers::default()), Arc::new(head));
     let mut stream = Stream { shared, head, body, reader, ended: false, outgoing, unsent: Bytes::new(), answers, submitted: 0 };
     let outcome = poll_fn(|context| stream.poll(context)).await;
     stream.answers.lock().closed = true;
@@ -243,11 +253,12 @@ impl Stream {
             Ok((call, inputs, rows, timeout)) => {
                 let deadline = self.head.deadline(arrived, timeout);
                 let target = call.entry.route.target.clone();
-                let reply = Box::new(StreamReply { call: Some(call), answers: self.answers.clone(), number });
+                let reply =
+                    Box::new(StreamReply { call: Some(call), answers: self.answers.clone(), head: self.head.clone(), number });
                 target.submit(Request { inputs, rows, arrived, deadline, reply });
             }
             Err(error) => {
-                self.shared.count_failure(found.as_deref(), &error);
+                Account { protocol: STREAM, entry: found.as_deref(), head: &self.head }.failed(&self.shared, &error);
                 self.answers.put(number, |buffer| oip_pb::encode_stream_error(buffer, id, &error.message));
             }
         }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bettong_frame::{Error, ErrorKind};
+use bettong_frame::{Error, ErrorKind, Result};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -62,15 +62,15 @@ impl Io {
     }
 
     /// Read what comes next. `None`: the client left, was idle for too long, or the server is finishing.
-    /// `Some(Some(error))`: a request was begun and not finished in time.
-    pub async fn read_more(&mut self, signal: Option<&Signal>) -> Option<Option<Error>> {
+    /// `Some(Err(_))`: a request was begun and not finished in time.
+    pub async fn read_more(&mut self, signal: Option<&Signal>) -> Option<Result<()>> {
         poll_fn(|context| {
             let idle = signal.is_some() && self.input.is_empty();
             if idle && signal.is_some_and(|signal| signal.is_finishing(context)) {
                 return Poll::Ready(None);
             }
             match self.poll_read(context) {
-                Poll::Ready(true) => Poll::Ready(Some(None)),
+                Poll::Ready(true) => Poll::Ready(Some(Ok(()))),
                 Poll::Ready(false) => Poll::Ready(None),
                 Poll::Pending => self.poll_timer(context, idle),
             }
@@ -98,7 +98,7 @@ impl Io {
         }
     }
 
-    fn poll_timer(&mut self, context: &mut Context<'_>, idle: bool) -> Poll<Option<Option<Error>>> {
+    fn poll_timer(&mut self, context: &mut Context<'_>, idle: bool) -> Poll<Option<Result<()>>> {
         while self.timer.as_mut().poll(context).is_ready() {
             let now = Instant::now();
             if self.reads != self.reads_seen {
@@ -107,7 +107,7 @@ impl Io {
             let allowed = if idle { self.keep_alive } else { self.read_timeout };
             if now - self.quiet_since >= allowed {
                 let slow = || Error::new(ErrorKind::DeadlineExceeded, "the request did not arrive in time");
-                return Poll::Ready(if idle { None } else { Some(Some(slow())) });
+                return Poll::Ready(if idle { None } else { Some(Err(slow())) });
             }
             let period = self.keep_alive.min(self.read_timeout) / 2;
             self.timer.as_mut().reset(now + period);

@@ -36,7 +36,7 @@ async fn serve_one(shared: &Arc<Shared>, io: &mut Io, signal: &Signal) -> Option
         Ok(parsed) => parsed,
         Err(error) => return refuse(io, &RequestLine::default(), &Head::default(), &error).await,
     };
-    let (line, head) = parsed;
+    let (line, mut head) = parsed;
     let arrived = Instant::now();
     let body = match read_body(shared, io, &line).await? {
         Ok(body) => body,
@@ -44,6 +44,9 @@ async fn serve_one(shared: &Arc<Shared>, io: &mut Io, signal: &Signal) -> Option
     };
     let asked = Asked { method: &line.method, path: line.path(), query: line.query(), head: &head, arrived };
     let reply = rest::serve(shared, &asked, body, io).await;
+    if reply.status >= 400 {
+        head.ensure_request_id();
+    }
     let keep = line.keep_alive && !poll_fn(|context| std::task::Poll::Ready(signal.is_finishing(context))).await;
     write::put(io.output(), &reply, &head, &line.method, keep, arrived);
     io.flush(if line.method == Method::HEAD { Bytes::new() } else { write::apart(&reply) }).await?;
@@ -69,7 +72,7 @@ async fn read_head(io: &mut Io, signal: &Signal) -> Option<Result<(RequestLine, 
                 Err(error) => return Some(Err(error)),
             }
         }
-        if let Some(error) = io.read_more(Some(signal)).await? {
+        if let Err(error) = io.read_more(Some(signal)).await? {
             return Some(Err(error));
         }
     }
@@ -109,7 +112,7 @@ async fn read_known(io: &mut Io, len: usize) -> Option<Result<Bytes>> {
     while io.input().len() < len {
         let wanted = (len - io.input().len()).min(TRUSTED_BYTES);
         io.input().reserve(wanted);
-        if let Some(error) = io.read_more(None).await? {
+        if let Err(error) = io.read_more(None).await? {
             return Some(Err(error));
         }
     }
@@ -133,7 +136,7 @@ async fn read_chunked(io: &mut Io, limit: usize) -> Option<Result<Bytes>> {
         }
         let size = size as usize;
         while io.input().len() < size + 2 {
-            if let Some(error) = io.read_more(None).await? {
+            if let Err(error) = io.read_more(None).await? {
                 return Some(Err(error));
             }
         }
@@ -154,7 +157,7 @@ async fn chunk_size(io: &mut Io) -> Option<Result<(usize, u64)>> {
             Ok(httparse::Status::Partial) if io.input().len() <= LONGEST_LINE_BYTES => {}
             _ => return Some(Err(bad_chunk())),
         }
-        if let Some(error) = io.read_more(None).await? {
+        if let Err(error) = io.read_more(None).await? {
             return Some(Err(error));
         }
     }
@@ -172,7 +175,7 @@ async fn read_trailers(io: &mut Io) -> Option<Result<()>> {
             Ok(httparse::Status::Partial) if small => {}
             _ => return Some(Err(bad_chunk())),
         }
-        if let Some(error) = io.read_more(None).await? {
+        if let Err(error) = io.read_more(None).await? {
             return Some(Err(error));
         }
     }

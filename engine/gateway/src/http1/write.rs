@@ -38,7 +38,7 @@ pub fn put(output: &mut BytesMut, reply: &Reply, head: &Head, method: &Method, k
         put_header(output, name.as_bytes(), value.as_bytes());
     }
     for (name, value) in head.echoed() {
-        put_header(output, name.as_bytes(), value);
+        put_header(output, name.as_bytes(), &value);
     }
     if !keep_alive {
         put_header(output, b"connection", b"close");

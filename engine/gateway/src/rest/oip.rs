@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use bettong_frame::Result;
 use bettong_frame::bind::Strictness;
+use bettong_frame::{Answer, Result};
 use bettong_wire::oip_json::{self, ReplyHead};
 use bytes::Bytes;
 
 use super::infer::{Infer, inflated};
 use super::reply::JSON;
 use super::{Asked, Client, Reply};
+use crate::account::Account;
 use crate::routes::Entry;
 use crate::shared::Shared;
 
@@ -24,12 +25,28 @@ pub async fn infer(
     client: &mut impl Client,
     (name, version): (&str, &str),
 ) -> Result<Reply> {
-    let entry = shared.routes.find(name, version).inspect_err(|error| shared.count_failure(None, error))?;
+    let account = |entry| Account { protocol: "rest", entry, head: asked.head };
+    let entry = shared.routes.find(name, version).inspect_err(|error| account(None).failed(shared, error))?;
     let outcome = run(shared, asked, body, client, &entry).await;
-    outcome.inspect_err(|error| shared.count_failure(Some(&entry), error))
+    match outcome {
+        Ok((reply, answer)) => {
+            account(Some(&entry)).answered(shared, &answer, reply.body.len());
+            Ok(reply)
+        }
+        Err(error) => {
+            account(Some(&entry)).failed(shared, &error);
+            Err(error)
+        }
+    }
 }
 
-async fn run(shared: &Arc<Shared>, asked: &Asked<'_>, body: Bytes, client: &mut impl Client, entry: &Entry) -> Result<Reply> {
+async fn run(
+    shared: &Arc<Shared>,
+    asked: &Asked<'_>,
+    body: Bytes,
+    client: &mut impl Client,
+    entry: &Entry,
+) -> Result<(Reply, Answer)> {
     let body = inflated(asked.head, body, shared.max_request_bytes)?;
     let request = oip_json::decode(&body, asked.head.json_len)?;
     let outputs = &entry.route.signature.outputs;
@@ -51,11 +68,10 @@ async fn run(shared: &Arc<Shared>, asked: &Asked<'_>, body: Bytes, client: &mut 
         parameters: &[],
     };
     let (body, json_len) = oip_json::encode(&head, outputs, &answer.outputs, &wanted)?;
-    entry.metrics.reply_bytes.add(body.len() as u64);
     let mut reply = Reply { content_type: JSON, body, ..Reply::default() };
     if let Some(json_len) = json_len {
         reply.content_type = "application/octet-stream";
         reply.headers.push((JSON_LENGTH, json_len.to_string()));
     }
-    Ok(reply)
+    Ok((reply, answer))
 }

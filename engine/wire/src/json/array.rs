@@ -220,7 +220,9 @@ fn other_shape(name: &str, shape: &Shape, nesting: &Nesting) -> Error {
     let wanted = bettong_frame::tensor::element_count(shape);
     let message = match (&nesting[..], wanted) {
         ([count], Some(wanted)) => format!("input '{name}': shape {shape:?} promises {wanted} elements, the data holds {count}"),
-        (nesting, Some(_)) => format!("input '{name}': shape {shape:?} does not agree with the data, which is nested as {nesting:?}"),
+        (nesting, Some(_)) => {
+            format!("input '{name}': shape {shape:?} does not agree with the data, which is nested as {nesting:?}")
+        }
         (_, None) => format!("input '{name}': shape {shape:?} is not valid"),
     };
     Error::invalid_field(name, message)

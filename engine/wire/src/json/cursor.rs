@@ -224,9 +224,8 @@ impl<'a> Cursor<'a> {
     #[inline]
     fn string_stop(&mut self) -> Result<u8, Problem> {
         while let Some(eight) = self.text.get(self.at..self.at + 8) {
-            let found = stops(u64::from_le_bytes([
-                eight[0], eight[1], eight[2], eight[3], eight[4], eight[5], eight[6], eight[7],
-            ]));
+            let found =
+                stops(u64::from_le_bytes([eight[0], eight[1], eight[2], eight[3], eight[4], eight[5], eight[6], eight[7]]));
             if found != 0 {
                 self.at += (found.trailing_zeros() / 8) as usize;
                 break;

@@ -124,5 +124,8 @@ fn put_texts(out: &mut Vec<u8>, name: &str, data: &[u8]) -> Result<()> {
 
 #[cold]
 fn not_text(name: &str, element: usize) -> Error {
-    Error::invalid_field(name, format!("'{name}': element {element} is not UTF-8, so JSON can't hold it; ask for binary data or Arrow"))
+    Error::invalid_field(
+        name,
+        format!("'{name}': element {element} is not UTF-8, so JSON can't hold it; ask for binary data or Arrow"),
+    )
 }

@@ -213,7 +213,10 @@ fn read_data(cursor: &mut Cursor<'_>, input: &Input<'_>, at: usize) -> Result<Da
 fn parse_data(cursor: &mut Cursor<'_>, input: &Input<'_>, at: usize, dtype: DType) -> Result<Data> {
     if matches!(dtype, DType::Fp16 | DType::Bf16) {
         let name = called(input, at);
-        return Err(Error::invalid_field(&name, format!("input '{name}': {dtype} can only be sent as binary data (binary_data_size)")));
+        return Err(Error::invalid_field(
+            &name,
+            format!("input '{name}': {dtype} can only be sent as binary data (binary_data_size)"),
+        ));
     }
     // Two bytes of text are the least for an element, whatever the shape claims.
     let most = cursor.rest().len() / 2 + 1;
@@ -261,7 +264,9 @@ fn column<'a>(cursor: &mut Cursor<'a>, mut input: Input<'a>, at: usize, binary: 
         }
         (Data::None, Some(size)) if size <= binary.len() => binary.split_to(size),
         (Data::None, Some(size)) => return Err(too_few_bytes(&name, size, binary.len())),
-        (Data::None, None) => return Err(Error::invalid_field(&name, format!("input '{name}' has neither data nor binary_data_size"))),
+        (Data::None, None) => {
+            return Err(Error::invalid_field(&name, format!("input '{name}' has neither data nor binary_data_size")));
+        }
         (_, Some(_)) => return Err(Error::invalid_field(&name, format!("input '{name}' has both data and binary_data_size"))),
         (Data::At(_), None) => return Err(Error::internal("an input's data was left unread")),
     };
@@ -305,14 +310,20 @@ fn header_too_large(body: usize) -> Error {
 #[cold]
 fn too_few_bytes(name: &str, wanted: usize, left: usize) -> Error {
     let hint = "the JSON's length must be in the header Inference-Header-Content-Length";
-    Error::invalid_field(name, format!("input '{name}': binary_data_size is {wanted}, {left} bytes are left after the JSON; {hint}"))
+    Error::invalid_field(
+        name,
+        format!("input '{name}': binary_data_size is {wanted}, {left} bytes are left after the JSON; {hint}"),
+    )
 }
 
 #[cold]
 fn bad_data(cursor: &mut Cursor<'_>, input: &Input<'_>, at: usize, dtype: DType, fault: Fault) -> Error {
     let name = called(input, at);
     if !fault.problem.is_value() {
-        return Error::invalid_field(&name, format!("input '{name}': the JSON is not valid at byte {}: {}", cursor.at(), fault.problem.text()));
+        return Error::invalid_field(
+            &name,
+            format!("input '{name}': the JSON is not valid at byte {}: {}", cursor.at(), fault.problem.text()),
+        );
     }
     let place = fault.row.map_or_else(|| format!("element {}", fault.element), |row| format!("row {row}"));
     let what = fault.describe(cursor, dtype);

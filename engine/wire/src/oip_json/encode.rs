@@ -41,15 +41,16 @@ pub fn wanted_outputs(request: &OipRequest<'_>, specs: &[TensorSpec]) -> Result<
     }
     let find = |name: &str| specs.iter().position(|spec| *spec.name == *name).ok_or_else(|| unknown(name, specs));
     let outputs = request.outputs.iter();
-    outputs
-        .map(|output| find(&output.name).and_then(|at| want(&specs[at], at, output.binary.unwrap_or(whole))))
-        .collect()
+    outputs.map(|output| find(&output.name).and_then(|at| want(&specs[at], at, output.binary.unwrap_or(whole)))).collect()
 }
 
 fn want(spec: &TensorSpec, at: usize, binary: bool) -> Result<Wanted> {
     if !binary && matches!(spec.dtype, DType::Fp16 | DType::Bf16) {
         let (name, dtype) = (&spec.name, spec.dtype);
-        return Err(Error::invalid_field(name, format!("output '{name}' is {dtype}, which JSON can't hold; ask for binary_data")));
+        return Err(Error::invalid_field(
+            name,
+            format!("output '{name}' is {dtype}, which JSON can't hold; ask for binary_data"),
+        ));
     }
     Ok(Wanted { at: at as u16, binary })
 }
@@ -61,7 +62,12 @@ fn unknown(name: &str, specs: &[TensorSpec]) -> Error {
 }
 
 /// A response body; with the length of its JSON if binary tensors follow that.
-pub fn encode(head: &ReplyHead<'_>, specs: &[TensorSpec], tensors: &[Tensor], wanted: &[Wanted]) -> Result<(Bytes, Option<usize>)> {
+pub fn encode(
+    head: &ReplyHead<'_>,
+    specs: &[TensorSpec],
+    tensors: &[Tensor],
+    wanted: &[Wanted],
+) -> Result<(Bytes, Option<usize>)> {
     let mut out = Vec::with_capacity(capacity(head, specs, tensors, wanted));
     put_head(&mut out, head);
     out.extend_from_slice(b"\"outputs\":[");

@@ -44,3 +44,10 @@ pub fn fixture(name: &str) -> Option<Bytes> {
         }
     }
 }
+
+/// An FP32 tensor of *shape* that counts from 0.
+pub fn counting(shape: &[i64]) -> Tensor {
+    let count: i64 = shape.iter().product();
+    let data: Bytes = (0..count).flat_map(|value| (value as f32).to_le_bytes()).collect();
+    Tensor::new("t", DType::Fp32, Shape::from_slice(shape), data).unwrap()
+}
