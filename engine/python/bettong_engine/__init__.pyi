@@ -5,7 +5,7 @@ thread-safe and releases the GIL while it works. Only one file of each service i
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import final
+from typing import Any, final
 
 from typing_extensions import Buffer
 
@@ -124,15 +124,15 @@ class Local:
     def __init__(self, program: bytes, models: Mapping[str, str], onnxruntime_library: str) -> None:
         """Load a ``Program``; *models* gives the path of the file of each model id that it names."""
 
-    def infer(
-        self, columns: Sequence[tuple[str, str, Sequence[int], Buffer]]
-    ) -> list[tuple[str, str, list[int], bytes]]:
-        """Run columns of (name, Open Inference Protocol datatype, shape, little-endian row-major bytes).
+    def infer_arrays(self, given: dict[str, Any]) -> dict[str, Any] | None:
+        """Run C-contiguous numpy arrays of numbers, whose first dimension is rows, without a copy of anything else.
 
-        Columns are matched by name, then by alias; a BYTES column is 4-byte length and bytes for each element.
+        Columns are matched by name, then by alias. Return ``time`` (datetime64[ms]), ``in.*`` (the arrays given),
+        ``out.*`` and ``anomaly.count`` (uint32); None if an array or an output is of another kind, for which
+        `infer_arrow` is the way.
 
         Raises:
-            EngineError: A column is missing, superfluous, or has a wrong dtype, shape or byte count.
+            EngineError: A column is missing, or has a wrong dtype or shape.
         """
 
     def infer_arrow(self, stream: Buffer, dataset: Sequence[str], exclude: Sequence[str], separator: str) -> bytes:

@@ -95,3 +95,10 @@ fn program_input(input: &internal::ProgramInput) -> Result<Input> {
     let names = |names: &[String]| names.iter().map(|name| Arc::from(name.as_str())).collect();
     Ok(Input { spec: tensor_spec(input.spec.clone())?, aliases: names(&input.aliases), parts: names(&input.parts) })
 }
+
+/// Name and SHA-256 of the last step's model, as the JSON text of `metadata.last_model`.
+pub fn last_model(program: &internal::Program) -> String {
+    program.steps.last().map_or_else(String::new, |step| {
+        serde_json::json!({"model_name": step.model_name, "model_sha": step.model_sha256}).to_string()
+    })
+}

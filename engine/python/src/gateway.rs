@@ -13,7 +13,7 @@ use bytes::Bytes;
 use prost::Message;
 use pyo3::prelude::*;
 
-use crate::convert::{decode, or_default, program};
+use crate::convert::{decode, last_model, or_default, program};
 use crate::errors::{address_in_use, engine_error, from_frame};
 use crate::executor::{Core, Executor};
 
@@ -103,16 +103,13 @@ impl Gateway {
             program_.steps.iter().map(|step| (step.model_name.clone(), step.model_version)).collect();
         let version = program_.version.to_string();
         let metrics = self.core.registry.pipeline(&program_.pipeline, &version, &models);
-        let last_model = program_.steps.last().map_or_else(String::new, |step| {
-            serde_json::json!({"model_name": step.model_name, "model_sha": step.model_sha256}).to_string()
-        });
         let (signature, max_batch_rows) = (spec.signature.clone(), spec.max_batch_rows);
         let target = self.core.lanes.program(spec, metrics.clone())?;
         let route = Route {
             pipeline: program_.pipeline.as_str().into(),
             version: version.into(),
             signature,
-            last_model: last_model.into(),
+            last_model: last_model(program_).into(),
             target,
         };
         Ok(Entry { route, metrics, models, max_batch_rows })

@@ -2,6 +2,7 @@
 //!
 //! Every call releases the GIL while it works. The types are documented in `bettong_engine/__init__.pyi`.
 
+mod arrays;
 mod convert;
 mod errors;
 mod executor;

@@ -1,21 +1,25 @@
 //! `Local`: one program in the caller's process.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use bettong_executor::{ProgramSpec, run_local};
+use bettong_executor::{ProgramSpec, Tensors, run_local};
+use bettong_frame::Result;
 use bettong_frame::bind::{Columns, Strictness, bind};
-use bettong_frame::{DType, Error, Result, Shape, Tensor};
 use bettong_runtimes::Model;
+use bettong_wire::arrow::{self, ArrowKind};
+use bettong_wire::dataset::Dataset;
 use bettong_wire::proto::bettong::internal::v1 as internal;
+use bettong_wire::reply::{Metadata, ReplyFrame};
 use bytes::Bytes;
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict};
 
-use crate::convert::{DEFAULT_BATCH_ROWS, decode, program};
+use crate::arrays;
+use crate::convert::{DEFAULT_BATCH_ROWS, decode, last_model, program};
 use crate::errors::{from_frame, from_load};
 use crate::executor::load_onnx;
 use crate::runtime;
@@ -24,21 +28,8 @@ use crate::runtime;
 #[pyclass(frozen, module = "bettong_engine")]
 pub struct Local {
     spec: ProgramSpec,
-}
-
-/// A column as Python gives it: name, datatype, shape, bytes.
-type Given = (String, String, Vec<i64>, PyBuffer<u8>);
-
-/// A column as Python gets it.
-type Returned<'py> = (String, &'static str, Vec<i64>, Bound<'py, PyBytes>);
-
-fn column(py: Python<'_>, given: Given) -> Result<(Cow<'static, str>, Tensor)> {
-    let (name, datatype, shape, buffer) = given;
-    let dtype = DType::from_name(datatype.as_bytes())
-        .ok_or_else(|| Error::invalid_field(&name, format!("column '{name}': datatype '{datatype}' is not known")))?;
-    let data = buffer.to_vec(py).map_err(|error| Error::invalid_field(&name, format!("column '{name}': {error}")))?;
-    let tensor = Tensor::new(&name, dtype, Shape::from_vec(shape), Bytes::from(data))?;
-    Ok((Cow::Owned(name), tensor))
+    version: String,
+    last_model: String,
 }
 
 #[pymethods]
@@ -56,22 +47,61 @@ impl Local {
             }
             self::program(&message, &loaded, DEFAULT_BATCH_ROWS).map_err(|error| from_frame(&error))
         })?;
-        Ok(Self { spec })
+        Ok(Self { spec, version: message.version.to_string(), last_model: last_model(&message) })
     }
 
-    fn infer<'py>(&self, py: Python<'py>, columns: Vec<Given>) -> PyResult<Vec<Returned<'py>>> {
-        let columns = columns.into_iter().map(|given| column(py, given)).collect::<Result<Columns<'_>>>();
-        let columns = columns.map_err(|error| from_frame(&error))?;
-        let outputs = py.detach(|| {
-            let (inputs, rows) = bind(&self.spec.signature, &columns, Strictness::Frame)?;
-            run_local(&self.spec, &inputs, rows).map(|(outputs, _)| outputs)
-        });
-        let outputs = outputs.map_err(|error| from_frame(&error))?;
-        let named = self.spec.signature.outputs.iter().zip(outputs);
-        Ok(named
-            .map(|(spec, tensor)| {
-                (spec.name.to_string(), tensor.dtype.name(), tensor.shape.to_vec(), PyBytes::new(py, &tensor.data))
-            })
-            .collect())
+    fn infer_arrays<'py>(&self, given: &Bound<'py, PyDict>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let py = given.py();
+        let Some(columns) = arrays::columns(given)? else { return Ok(None) };
+        let outputs = py.detach(|| self.run(&columns)).map_err(|error| from_frame(&error))?;
+        arrays::reply(given, &self.spec.signature.outputs, &outputs)
+    }
+
+    fn infer_arrow<'py>(
+        &self,
+        py: Python<'py>,
+        stream: &Bound<'py, PyAny>,
+        dataset: Vec<String>,
+        exclude: Vec<String>,
+        separator: String,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let arrived = Instant::now();
+        let body = Bytes::from(PyBuffer::<u8>::get(stream)?.to_vec(py)?);
+        let dataset = Dataset::new(dataset, exclude, Some(separator));
+        let reply = py.detach(|| self.run_arrow(&body, &dataset, arrived)).map_err(|error| from_frame(&error))?;
+        Ok(PyBytes::new(py, &reply))
+    }
+}
+
+impl Local {
+    fn run(&self, columns: &Columns<'_>) -> Result<Tensors> {
+        let (inputs, rows) = bind(&self.spec.signature, columns, Strictness::Frame)?;
+        run_local(&self.spec, &inputs, rows).map(|(outputs, _)| outputs)
+    }
+
+    fn run_arrow(&self, body: &Bytes, dataset: &Dataset, arrived: Instant) -> Result<Bytes> {
+        let kind = if body.starts_with(b"ARROW1") { ArrowKind::File } else { ArrowKind::Stream };
+        let frame = arrow::decode(body, kind, &self.spec.signature)?;
+        let parse_ns = arrived.elapsed().as_nanos() as u64;
+        let (inputs, rows) = bind(&self.spec.signature, &frame.columns, Strictness::Frame)?;
+        let (outputs, steps_ns) = run_local(&self.spec, &inputs, rows)?;
+        let mut elapsed_ns = vec![parse_ns];
+        elapsed_ns.extend_from_slice(&steps_ns);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let reply = ReplyFrame {
+            time_ms: now.as_millis() as i64,
+            frame: &frame,
+            specs: &self.spec.signature.outputs,
+            outputs: &outputs,
+            anomaly_counts: &[],
+            metadata: Metadata {
+                last_model: &self.last_model,
+                pipeline_version: &self.version,
+                elapsed_ns: &elapsed_ns,
+                dropped: &[],
+                partition: "local",
+            },
+        };
+        reply.write_arrow(dataset, ArrowKind::Stream)
     }
 }

@@ -47,7 +47,11 @@ fn install() {
     let (writer, guard) =
         NonBlockingBuilder::default().buffered_lines_limit(BUFFERED_LINES).lossy(true).finish(std::io::stderr());
     let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer);
-    let wanted = filter_fn(|metadata| rank(*metadata.level()) >= LEVEL.load(Relaxed));
+    // Libraries may only speak up when something is wrong: their debug lines tell nothing about a request.
+    let wanted = filter_fn(|metadata| {
+        let ours = metadata.target().starts_with("bettong");
+        rank(*metadata.level()) >= if ours { LEVEL.load(Relaxed) } else { WARNING.max(LEVEL.load(Relaxed)) }
+    });
     let subscriber = tracing_subscriber::registry().with(tracing_subscriber::Layer::with_filter(lines, wanted));
     // Another subscriber can only be there when this library is embedded twice; then its lines go there.
     if tracing::subscriber::set_global_default(subscriber).is_ok() {

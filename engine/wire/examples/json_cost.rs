@@ -45,7 +45,7 @@ fn main() {
         let body = request(width, digits);
         let scale = width.div_ceil(29);
         cost(&format!("decode {width} floats of {digits} decimals"), rounds / scale, || {
-            drop(black_box(decode(black_box(&body), None)))
+            drop(black_box(decode(black_box(&body), None)));
         });
     }
     let spec = TensorSpec { name: "dense_1".into(), dtype: DType::Fp32, shape: Shape::from_slice(&[-1, 1]) };

@@ -3,8 +3,8 @@
 use bettong_frame::Error;
 use bettong_wire::grpc::{encode_message, status_details};
 use bytes::Bytes;
+use h2::SendStream;
 use h2::server::SendResponse;
-use h2::{Reason, SendStream};
 use http::{HeaderMap, HeaderValue, Response, header};
 
 use crate::head::Head;
@@ -59,10 +59,8 @@ pub fn fail(respond: &mut SendResponse<Bytes>, head: &Head, error: &Error) {
     *response.headers_mut() = status(error);
     response.headers_mut().insert(header::CONTENT_TYPE, CONTENT_TYPE);
     head.echo(response.headers_mut());
-    if respond.send_response(response, true).is_ok() {
-        // What the client still sends is of no use; NO_ERROR tells it that the response is complete all the same.
-        respond.send_reset(Reason::NO_ERROR);
-    }
+    // A request that was not read to its end is reset by the library once the response has left.
+    let _ = respond.send_response(response, true);
 }
 
 /// End a response that has begun with *error*.

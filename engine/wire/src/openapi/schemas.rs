@@ -43,6 +43,14 @@ fn protocol() -> Value {
 }
 
 fn infer() -> Value {
+    let mut all = infer_request();
+    if let (Some(all), Value::Object(response)) = (all.as_object_mut(), infer_response()) {
+        all.extend(response);
+    }
+    all
+}
+
+fn infer_request() -> Value {
     let name = json!({"type": "string", "description": "As the model's metadata spells it."});
     json!({
         "InferRequest": {
@@ -84,6 +92,11 @@ fn infer() -> Value {
                 "parameters": {"type": "object", "properties": {"binary_data": {"type": "boolean"}}},
             },
         },
+    })
+}
+
+fn infer_response() -> Value {
+    json!({
         "InferResponse": {
             "type": "object",
             "required": ["model_name", "model_version", "outputs"],

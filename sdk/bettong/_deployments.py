@@ -1,0 +1,138 @@
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bettong._deployment_config import DeploymentConfig
+from bettong._errors import NotReadyError, ServerError
+from bettong._grpc_errors import translated
+from bettong._progress import state_progress
+from bettong._warnings import warn_ignored
+from bettong.v1 import deployments_pb2
+
+if TYPE_CHECKING:
+    from bettong._connection import Connection
+
+_STATE_NAMES = {
+    deployments_pb2.DEPLOYMENT_STATE_STARTING: "Starting",
+    deployments_pb2.DEPLOYMENT_STATE_RUNNING: "Running",
+    deployments_pb2.DEPLOYMENT_STATE_ERROR: "Error",
+    deployments_pb2.DEPLOYMENT_STATE_STOPPED: "Stopped",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A deployment, as it was when it was fetched.
+
+    Attributes:
+        pipeline: Name of the pipeline.
+        version: The version that is asked for.
+        serving_version: The version that answers; None if none does.
+        state: "Starting", "Running", "Error" or "Stopped".
+        reason: Why it does not run; empty when it does.
+        updated: When it last changed, in UTC.
+    """
+
+    pipeline: str
+    version: int
+    serving_version: int | None
+    state: str
+    reason: str
+    updated: dt.datetime
+
+
+def deployment_from_pb(message: deployments_pb2.Deployment) -> Deployment:
+    """Convert a deployment from the wire."""
+    return Deployment(
+        pipeline=message.pipeline,
+        version=message.version,
+        serving_version=message.serving_version or None,
+        state=state_name(message.state),
+        reason=message.reason,
+        updated=dt.datetime.fromtimestamp(message.updated_ms / 1000, tz=dt.UTC),
+    )
+
+
+def state_name(state: int) -> str:
+    """Return the word for a state."""
+    return {int(known): name for known, name in _STATE_NAMES.items()}.get(state, "Unknown")
+
+
+def deploy(
+    connection: "Connection",
+    pipeline: str,
+    version: int,
+    *,
+    config: DeploymentConfig | None,
+    timeout_s: float,
+    wait: bool,
+) -> None:
+    """Ask for a version to serve and, unless told otherwise, follow it until it does.
+
+    Raises:
+        NotReadyError: It cannot be brought up; says why.
+        DeadlineError: It is not up in time; the server goes on trying.
+    """
+    request = deployments_pb2.DeployRequest(pipeline=pipeline, version=version)
+    if config is not None:
+        request.config.CopyFrom(config.to_pb())
+    last: deployments_pb2.Deployment | None = None
+    with state_progress(f"Deploying '{pipeline}' version {version}") as show, translated():
+        states = connection.control().deployments.Deploy(request, timeout=timeout_s)
+        for reply in states:
+            last = reply.deployment
+            show(_describe(last))
+            if not wait:
+                states.cancel()
+                break
+    if last is None:
+        raise ServerError("the server ended the deployment without a word")
+    _report(last, wait=wait)
+
+
+def _report(last: deployments_pb2.Deployment, *, wait: bool) -> None:
+    for name in last.ignored:
+        warn_ignored(f"deployment setting '{name}'", "this server is one process")
+    if wait and last.state != deployments_pb2.DEPLOYMENT_STATE_RUNNING:
+        reason = last.reason or state_name(last.state)
+        raise NotReadyError(f"pipeline '{last.pipeline}' version {last.version} does not serve: {reason}")
+
+
+def _describe(message: deployments_pb2.Deployment) -> str:
+    models = ", ".join(f"{model.name} {state_name(model.state).lower()}" for model in message.models)
+    return f"{state_name(message.state).lower()}{f' ({models})' if models else ''}"
+
+
+def status_of(message: deployments_pb2.Deployment | None) -> dict[str, Any]:
+    """Return the status in the shape that the platform's notebooks read; None stands for one that was never deployed."""
+    if message is None:
+        return {"status": "Stopped", "details": ["never deployed"], "engines": [], "engine_lbs": [], "sidekicks": []}
+    name = state_name(message.state)
+    engine: dict[str, Any] = {
+        "name": "engine",
+        "status": name,
+        "reason": message.reason or None,
+        "details": [],
+        "pipeline_statuses": {
+            "pipelines": [{"id": message.pipeline, "version": message.serving_version or None, "status": name}]
+        },
+        "model_statuses": {"models": [_model_status(model) for model in message.models]},
+    }
+    is_stopped = message.state == deployments_pb2.DEPLOYMENT_STATE_STOPPED
+    return {
+        "status": name,
+        "details": [message.reason] if message.reason else [],
+        "engines": [] if is_stopped else [engine],
+        "engine_lbs": [],
+        "sidekicks": [],
+    }
+
+
+def _model_status(model: deployments_pb2.ModelStatus) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "version": model.version,
+        "sha": model.sha256,
+        "status": state_name(model.state),
+        "reason": model.reason or None,
+    }

@@ -1,0 +1,90 @@
+"""Finding the kind of a frame without loading a library that the caller does not use."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from bettong._errors import InvalidInputError
+from bettong._frames.selection import Selection
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ToTable: TypeAlias = "Callable[[Any], pa.Table]"
+FromReply: TypeAlias = "Callable[[pa.Table, Any, Sequence[tuple[str, str]]], object]"
+
+_EXPECTED = (
+    "a pandas or polars DataFrame, a pyarrow Table, a dict of numpy arrays (one for each column) or a list of records"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What a user gave, ready for the wire, and the way back to its kind."""
+
+    given: object
+    table: "pa.Table"
+    from_reply: FromReply
+
+    def restore(self, reply: "pa.Table", selection: Selection) -> Any:  # noqa: ANN401 - the kind that was given
+        """Join a reply with the columns that were given, in the kind that was given."""
+        return self.from_reply(reply, self.given, selection.input_names(self.table.column_names))
+
+
+def open_frame(given: object) -> Frame:
+    """Read a frame of any kind.
+
+    Raises:
+        InvalidInputError: It is not a frame, has no rows or no columns, or its cells do not fit together.
+    """
+    to_table, from_reply = _kind_of(given)
+    table = to_table(given)
+    if table.num_columns == 0:
+        raise InvalidInputError("the frame has no columns")
+    return Frame(given, table, from_reply)
+
+
+def _kind_of(given: object) -> tuple[ToTable, FromReply]:
+    kind = _library_kind(given)
+    if kind is not None:
+        return kind
+    if isinstance(given, Mapping):
+        from bettong._frames import columns_kind  # noqa: PLC0415 - a kind is loaded when it is used
+
+        if not given:
+            raise InvalidInputError("the frame has no columns")
+        return columns_kind.to_table, columns_kind.from_reply
+    if isinstance(given, Sequence) and not isinstance(given, (str, bytes)):
+        from bettong._frames import records_kind  # noqa: PLC0415 - a kind is loaded when it is used
+
+        if not given:
+            raise InvalidInputError("the frame has no rows")
+        if all(isinstance(record, Mapping) for record in given):
+            return records_kind.to_table, records_kind.from_reply
+    raise InvalidInputError(f"a {type(given).__name__} is no frame; give {_EXPECTED}")
+
+
+def _library_kind(given: object) -> tuple[ToTable, FromReply] | None:
+    pandas, polars, arrow = (sys.modules.get(name) for name in ("pandas", "polars", "pyarrow"))
+    if pandas is not None and isinstance(given, pandas.DataFrame):
+        from bettong._frames import pandas_kind  # noqa: PLC0415 - a kind is loaded when it is used
+
+        _refuse_empty(len(given))
+        return pandas_kind.to_table, pandas_kind.from_reply
+    if arrow is not None and isinstance(given, (arrow.Table, arrow.RecordBatch)):
+        from bettong._frames import arrow_kind  # noqa: PLC0415 - a kind is loaded when it is used
+
+        _refuse_empty(given.num_rows)
+        return arrow_kind.to_table, arrow_kind.from_reply
+    if polars is not None and isinstance(given, polars.DataFrame):
+        from bettong._frames import polars_kind  # noqa: PLC0415 - a kind is loaded when it is used
+
+        _refuse_empty(given.height)
+        return polars_kind.to_table, polars_kind.from_reply
+    return None
+
+
+def _refuse_empty(rows: int) -> None:
+    if rows == 0:
+        raise InvalidInputError("the frame has no rows")

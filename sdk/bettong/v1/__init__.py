@@ -1,0 +1,1 @@
+"""The public wire contract, generated from protos/bettong/v1."""

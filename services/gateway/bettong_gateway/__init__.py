@@ -1,0 +1,1 @@
+"""The gateway service: the control plane of a process that serves."""

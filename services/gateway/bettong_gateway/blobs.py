@@ -1,0 +1,150 @@
+"""Files by their SHA-256: complete and synced, or not there.
+
+Everything is written to a temporary file in the same folder and renamed; what a crash leaves behind is removed at start.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from bettong_kit.errors import InvalidArgumentError, NoSpaceError, NotFoundError
+from bettong_kit.logging import get_logger
+
+_log = get_logger("blobs")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_TEMPORARY = ".part"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+CHUNK_BYTES = 1 << 20
+"""How much of a file is held in memory at once."""
+
+
+class Upload:
+    """A file on its way in. Use as given by `Blobs.upload`; methods block and are called one at a time."""
+
+    def __init__(self, file: BinaryIO, path: Path, max_bytes: int) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self._max_bytes = max_bytes
+        self.path = path
+        self.size_bytes = 0
+
+    def write(self, chunk: bytes) -> None:
+        """Append a piece.
+
+        Raises:
+            NoSpaceError: The disk is full, or the file is longer than allowed.
+        """
+        self.size_bytes += len(chunk)
+        if self.size_bytes > self._max_bytes:
+            raise NoSpaceError(f"the file is larger than the limit of {self._max_bytes} bytes (max_model_bytes)")
+        with _naming_full_disk():
+            self._file.write(chunk)
+        self._digest.update(chunk)
+
+    def finish(self, expected_sha256: str = "") -> str:
+        """Bring the file to the disk and return its digest.
+
+        Raises:
+            InvalidArgumentError: The digest is not the expected one.
+            NoSpaceError: The disk is full.
+        """
+        with _naming_full_disk():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        found = self._digest.hexdigest()
+        if expected_sha256 and expected_sha256.lower() != found:
+            message = f"the file's digest is {found}, expected {expected_sha256}; it was changed on the way"
+            raise InvalidArgumentError(message, fields={"sha256": message})
+        return found
+
+
+class Blobs:
+    """A folder of files named by their digest."""
+
+    def __init__(self, folder: Path, *, max_bytes: int, open_file: Callable[[Path], BinaryIO] | None = None) -> None:
+        """Use *folder*, creating it.
+
+        Args:
+            folder: Where the files are.
+            max_bytes: Longest file that is taken.
+            open_file: How a new file is opened for writing.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._open_file = open_file or (lambda path: path.open("xb"))
+
+    @contextlib.contextmanager
+    def upload(self) -> Iterator[Upload]:
+        """Take a file in; what is not kept inside the block is removed at its end."""
+        path = self._folder / f"{secrets.token_hex(16)}{_TEMPORARY}"
+        try:
+            with _naming_full_disk(), contextlib.closing(self._open_file(path)) as file:
+                yield Upload(file, path, self._max_bytes)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def keep(self, upload: Upload, sha256: str) -> Path:
+        """Make a finished upload visible under its digest; the same content is kept once."""
+        target = self._folder / sha256
+        with _naming_full_disk():
+            upload.path.replace(target)
+            _sync_folder(self._folder)
+        return target
+
+    def path(self, sha256: str) -> Path:
+        """Return where a file is.
+
+        Raises:
+            NotFoundError: It is not there.
+        """
+        path = self._folder / sha256
+        if not _DIGEST.fullmatch(sha256) or not path.is_file():
+            raise NotFoundError(f"no stored file has the digest {sha256[:64]}")
+        return path
+
+    def read(self, sha256: str) -> Iterator[bytes]:
+        """Yield a file piece by piece.
+
+        Raises:
+            NotFoundError: It is not there.
+        """
+        with self.path(sha256).open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
+
+    def remove(self, sha256: str) -> None:
+        """Forget a file; a missing one is fine."""
+        (self._folder / sha256).unlink(missing_ok=True)
+
+    def sweep(self, wanted: frozenset[str]) -> None:
+        """Remove what a crash left: temporary files, and files that no entry of the store names."""
+        for path in self._folder.iterdir():
+            if path.suffix == _TEMPORARY or (_DIGEST.fullmatch(path.name) and path.name not in wanted):
+                path.unlink(missing_ok=True)
+                _log.info("orphan_removed", file=path.name)
+
+
+@contextlib.contextmanager
+def _naming_full_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise NoSpaceError("no space left for the file; nothing was stored") from error
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a rename to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

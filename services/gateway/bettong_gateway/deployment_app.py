@@ -1,0 +1,81 @@
+"""Use cases of deployments: ask for a version to serve, follow it, stop it."""
+
+import dataclasses
+from collections.abc import AsyncIterator
+
+from bettong_domain.deployments import Deployment, DeploymentConfig, DeploymentState, Desired
+from bettong_domain.pipelines import PipelineKey
+from bettong_gateway.progress import Progress
+from bettong_gateway.reconcile import Reconciler
+from bettong_gateway.registry import Registry
+from bettong_kit.clock import Clock
+from bettong_kit.errors import NotFoundError
+
+
+class DeploymentApp:
+    """Writes wishes, wakes the reconciler, tells what has become of them."""
+
+    def __init__(self, registry: Registry, reconciler: Reconciler, progress: Progress, *, clock: Clock) -> None:
+        self._registry = registry
+        self._reconciler = reconciler
+        self._progress = progress
+        self._clock = clock
+
+    async def deploy(self, key: PipelineKey, config: DeploymentConfig) -> AsyncIterator[Deployment]:
+        """Ask for a version (0 is the newest) and yield its states until it serves or cannot.
+
+        Raises:
+            NotFoundError: There is no such version.
+
+        Cancellation:
+            The wish stays and is fulfilled without a watcher.
+        """
+        desired = await self._registry.wish(key, config)
+        self._reconciler.wake(key.name)
+        async for deployment in self._progress.watch(key.name, desired.revision):
+            yield deployment
+
+    async def undeploy(self, pipeline: str) -> Deployment:
+        """Stop a pipeline and return its state.
+
+        Raises:
+            NotFoundError: It was never deployed.
+        """
+        now_ms = self._clock.epoch_ms()
+
+        def stop(desired: Desired) -> Desired:
+            if desired.stopped:
+                return desired
+            return dataclasses.replace(desired, stopped=True, last_good_version=0, updated_ms=now_ms)
+
+        desired = await self._registry.change_wish(pipeline, stop)
+        self._reconciler.wake(pipeline)
+        states = [state async for state in self._progress.watch(pipeline, desired.revision)]
+        return states[-1]
+
+    async def get(self, pipeline: str) -> Deployment:
+        """Return a deployment as it is now.
+
+        Raises:
+            NotFoundError: It was never deployed.
+        """
+        desired = await self._registry.wish_for(pipeline)
+        if desired is None:
+            raise NotFoundError(f"pipeline '{pipeline[:100]}' was never deployed")
+        return self._observed(desired)
+
+    async def list_deployments(self) -> list[Deployment]:
+        """Return all deployments as they are now, ordered by pipeline."""
+        return [self._observed(desired) for desired in await self._registry.wishes()]
+
+    def close(self) -> None:
+        """Send those away who wait for a state that will not come; wishes stay."""
+        self._progress.close()
+
+    def _observed(self, desired: Desired) -> Deployment:
+        latest = self._progress.get(desired.pipeline)
+        if latest is not None and latest.desired.revision >= desired.revision:
+            return latest
+        # The wish is newer than what the reconciler has seen.
+        serving = self._progress.serving_version(desired.pipeline)
+        return Deployment(desired, DeploymentState.STARTING, serving)

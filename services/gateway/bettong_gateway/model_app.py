@@ -1,0 +1,171 @@
+"""Use cases of models: take a file in, look at it, configure it, delete it."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bettong_domain.models import Framework, Model, ModelConfig, ModelId, ModelKey, Signature, check_config
+from bettong_domain.names import check_name
+from bettong_gateway.blobs import Blobs, Upload
+from bettong_gateway.ports import ModelEngine
+from bettong_gateway.registry import Registry
+from bettong_kit.clock import Clock
+from bettong_kit.errors import InvalidArgumentError, InvalidModelError, NoSpaceError
+from bettong_kit.logging import get_logger
+
+_log = get_logger("models")
+MAX_FILE_NAME_LENGTH = 255
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDraft:
+    """What a caller says about a file before sending it."""
+
+    name: str
+    framework: Framework
+    file_name: str = ""
+    size_bytes: int = 0
+    sha256: str = ""
+    config: ModelConfig = field(default_factory=ModelConfig)
+
+
+class ModelApp:
+    """Keeps files and registry in step: no entry without its file, no file without an entry."""
+
+    def __init__(self, registry: Registry, blobs: Blobs, engine: ModelEngine, *, clock: Clock, max_bytes: int) -> None:
+        self._registry = registry
+        self._blobs = blobs
+        self._engine = engine
+        self._clock = clock
+        self._max_bytes = max_bytes
+        # Keeping a file and entering it, or removing an entry and its file, must not overlap for one digest.
+        self._changing = asyncio.Lock()
+
+    async def upload(self, draft: ModelDraft, chunks: AsyncIterator[bytes]) -> Model:
+        """Store a file as the next version of a model, after loading it once to check it.
+
+        Raises:
+            InvalidArgumentError: The name, the digest, the length or the config is wrong, or it is not a model.
+            NoSpaceError: The disk or a limit is full.
+
+        Cancellation:
+            Nothing is stored, unless the version was already entered.
+        """
+        self._check_draft(draft)
+        with self._blobs.upload() as upload:
+            async for chunk in chunks:
+                await asyncio.to_thread(upload.write, chunk)
+            _check_length(draft, upload)
+            sha256 = await asyncio.to_thread(upload.finish, draft.sha256)
+            signature = await self._read_signature(upload.path, draft.framework)
+            check_config(draft.config, signature)
+            return await self._enter(draft, upload, sha256, signature)
+
+    async def get(self, key: ModelKey) -> Model:
+        """Return a version; 0 is the newest.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        return await self._registry.model(key)
+
+    async def list_models(self, name: str = "") -> list[Model]:
+        """Return all versions of all models, or of one."""
+        return await self._registry.models(name)
+
+    async def configure(self, key: ModelKey, config: ModelConfig) -> Model:
+        """Replace the config of a version; pipelines keep the one that they were made with.
+
+        Raises:
+            NotFoundError: There is no such version.
+            InvalidArgumentError: The config does not fit the model.
+        """
+        return await self._registry.configure_model(key, config)
+
+    async def delete(self, key: ModelKey) -> list[int]:
+        """Delete a version, or with 0 all, and the files that nothing else names.
+
+        Raises:
+            NotFoundError: There is none.
+            InUseError: A pipeline uses it.
+        """
+        async with self._changing:
+            deleted = await self._registry.delete_models(key)
+            await self._remove_unnamed({model.sha256 for model in deleted})
+        _log.info("models_deleted", model=key.name, versions=[model.key.version for model in deleted])
+        return [model.key.version for model in deleted]
+
+    async def download(self, key: ModelKey) -> AsyncIterator[bytes]:
+        """Yield the file of a version piece by piece.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        pieces = self._blobs.read((await self._registry.model(key)).sha256)
+        while piece := await asyncio.to_thread(next, pieces, b""):
+            yield piece
+
+    async def path(self, key: ModelKey) -> Path:
+        """Return where the file of a version is, for processes that share the disk.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        return self._blobs.path((await self._registry.model(key)).sha256)
+
+    def _check_draft(self, draft: ModelDraft) -> None:
+        check_name(draft.name, "name")
+        if len(draft.file_name) > MAX_FILE_NAME_LENGTH:
+            message = f"longer than {MAX_FILE_NAME_LENGTH} characters"
+            raise InvalidArgumentError(f"file_name: {message}", fields={"file_name": message})
+        if draft.size_bytes > self._max_bytes:
+            raise NoSpaceError(f"the file is larger than the limit of {self._max_bytes} bytes (max_model_bytes)")
+
+    async def _read_signature(self, path: Path, framework: Framework) -> Signature:
+        """Load a file under a passing id: only a load tells whether it is a model."""
+        passing = ModelId(f"check:{secrets.token_hex(8)}")
+        try:
+            return await self._engine.load_model(passing, path, framework, None)
+        finally:
+            self._engine.unload_model(passing)
+
+    async def _enter(self, draft: ModelDraft, upload: Upload, sha256: str, signature: Signature) -> Model:
+        version, runtime = self._engine.runtimes(), "onnxruntime"
+        model = Model(
+            key=ModelKey(draft.name, 0),
+            sha256=sha256,
+            size_bytes=upload.size_bytes,
+            framework=draft.framework,
+            signature=signature,
+            config=draft.config,
+            file_name=draft.file_name,
+            created_ms=self._clock.epoch_ms(),
+            runtime=f"{runtime} {version.get(runtime, '')}".strip(),
+        )
+        async with self._changing:
+            try:
+                await asyncio.to_thread(self._blobs.keep, upload, sha256)
+                entered = await self._registry.add_model(model)
+            except BaseException:
+                # Shielded, so that a caller who left does not leave the file behind either.
+                await asyncio.shield(self._remove_unnamed({sha256}))
+                raise
+        _log.info(
+            "model_uploaded", model=draft.name, version=entered.key.version, sha256=sha256, bytes=upload.size_bytes
+        )
+        return entered
+
+    async def _remove_unnamed(self, digests: set[str]) -> None:
+        named = {model.sha256 for model in await self._registry.models()}
+        for sha256 in digests - named:
+            await asyncio.to_thread(self._blobs.remove, sha256)
+
+
+def _check_length(draft: ModelDraft, upload: Upload) -> None:
+    if upload.size_bytes == 0:
+        raise InvalidModelError("the file is empty", fields={"chunk": "the file is empty"})
+    if draft.size_bytes and draft.size_bytes != upload.size_bytes:
+        message = f"{upload.size_bytes} bytes came, {draft.size_bytes} were announced; the file is cut off"
+        raise InvalidArgumentError(message, fields={"size_bytes": message})

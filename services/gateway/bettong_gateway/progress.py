@@ -1,0 +1,81 @@
+"""What has become of each wish, for those who ask and those who wait."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from bettong_domain.deployments import Deployment, DeploymentState, may_follow
+from bettong_kit.errors import UnavailableError
+
+
+class Progress:
+    """The newest state of each deployment. Owned by the reconciler; read by anybody on the same event loop.
+
+    A watcher sees the newest state when it looks, so a slow one skips states but never the last, and costs one slot.
+    """
+
+    def __init__(self) -> None:
+        self._latest: dict[str, Deployment] = {}
+        self._changed = asyncio.Event()
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Send watchers away: nobody makes wishes come true any more."""
+        self._is_closed = True
+        self._wake_watchers()
+
+    def report(self, deployment: Deployment) -> None:
+        """Replace the state of a deployment and tell its watchers.
+
+        Raises:
+            ValueError: The state machine has no such transition.
+        """
+        before = self.get(deployment.desired.pipeline)
+        if before is not None and not may_follow(before.state, deployment.state):
+            raise ValueError(f"a deployment cannot go from {before.state.value} to {deployment.state.value}")
+        self._latest[deployment.desired.pipeline] = deployment
+        self._wake_watchers()
+
+    def forget(self, pipeline: str) -> None:
+        """Drop what is known of a pipeline that was deleted."""
+        self._latest.pop(pipeline, None)
+        self._wake_watchers()
+
+    def get(self, pipeline: str) -> Deployment | None:
+        """Return the newest state, or None if nothing was reported."""
+        return self._latest.get(pipeline)
+
+    async def watch(self, pipeline: str, revision: int) -> AsyncIterator[Deployment]:
+        """Yield the states of a wish, ending with one that stays.
+
+        Args:
+            pipeline: Whose wish.
+            revision: The wish's; states of wishes before it are left out, one that came after it counts.
+
+        Raises:
+            UnavailableError: The server stops before the wish has come to an end.
+
+        Cancellation:
+            Leaves nothing behind; the wish stays.
+        """
+        seen: Deployment | None = None
+        while True:
+            changed, latest = self._changed, self._latest.get(pipeline)
+            if latest is not None and latest is not seen and latest.desired.revision >= revision:
+                seen = latest
+                yield latest
+                if latest.state.is_final:
+                    return
+            if self._is_closed:
+                raise UnavailableError("the server is stopping; the deployment goes on when it starts again")
+            if changed is self._changed:
+                await changed.wait()
+
+    def serving_version(self, pipeline: str) -> int:
+        """Return the version that answers now, 0 if none."""
+        latest = self._latest.get(pipeline)
+        return latest.serving_version if latest and latest.state is not DeploymentState.STOPPED else 0
+
+    def _wake_watchers(self) -> None:
+        # Each event is set once and replaced, so that a watcher which looked before cannot miss it.
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()

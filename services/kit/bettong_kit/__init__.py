@@ -1,0 +1,1 @@
+"""What every service needs: errors, settings, logging, life cycle, RPC, clock."""

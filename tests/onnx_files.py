@@ -1,0 +1,137 @@
+"""ONNX files with a known answer, made on the spot for tests of the whole product."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+Port = tuple[str, int, Sequence[int | str]]
+
+# Every dtype of the Open Inference Protocol, by its name, with the ONNX element type.
+ONNX_TYPES = {
+    "BOOL": TensorProto.BOOL,
+    "UINT8": TensorProto.UINT8,
+    "UINT16": TensorProto.UINT16,
+    "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64,
+    "INT8": TensorProto.INT8,
+    "INT16": TensorProto.INT16,
+    "INT32": TensorProto.INT32,
+    "INT64": TensorProto.INT64,
+    "FP16": TensorProto.FLOAT16,
+    "FP32": TensorProto.FLOAT,
+    "FP64": TensorProto.DOUBLE,
+    "BF16": TensorProto.BFLOAT16,
+    "BYTES": TensorProto.STRING,
+}
+
+
+def identity(dtype: str, width: int = 4) -> bytes:
+    """Return a file that gives back `x`, rows of a dtype, as `y`."""
+    node = helper.make_node("Identity", ["x"], ["y"])
+    given, output = (("x", ONNX_TYPES[dtype], ["rows", width]), ("y", ONNX_TYPES[dtype], ["rows", width]))
+    return _file([node], [given], [output])
+
+
+def tagged() -> bytes:
+    """Return a file whose output says which request and row each row came from.
+
+    `tag` INT64 [rows, 2] is given back unchanged as `echo`; `x` FP32 [rows, 3] times a matrix is `y` FP32 [rows, 4];
+    `sum` FP32 [rows, 1] is the sum of a row of `x`.
+    """
+    nodes = [
+        helper.make_node("Identity", ["tag"], ["echo"]),
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+        helper.make_node("ReduceSum", ["x", "axes"], ["sum"], keepdims=1),
+    ]
+    weights = [
+        numpy_helper.from_array(TAGGED_WEIGHTS, "w"),
+        numpy_helper.from_array(np.array([1], np.int64), "axes"),
+    ]
+    inputs: list[Port] = [("tag", TensorProto.INT64, ["rows", 2]), ("x", TensorProto.FLOAT, ["rows", 3])]
+    outputs: list[Port] = [
+        ("echo", TensorProto.INT64, ["rows", 2]),
+        ("y", TensorProto.FLOAT, ["rows", 4]),
+        ("sum", TensorProto.FLOAT, ["rows", 1]),
+    ]
+    return _file(nodes, inputs, outputs, weights)
+
+
+TAGGED_WEIGHTS = np.array([[1, 0, 2, -1], [0, 1, 3, 0.5], [1, 1, -4, 0.25]], np.float32)
+
+TABLE_ROWS = 1_000
+
+
+def poisonable() -> bytes:
+    """Return a file that looks `x` INT64 [rows, 1] up in a table, as `y` FP32 [rows, 1]: half of the index.
+
+    The table has `TABLE_ROWS` entries. A run fails as a whole when any index is outside.
+    """
+    table = np.arange(TABLE_ROWS, dtype=np.float32) / 2
+    node = helper.make_node("Gather", ["table", "x"], ["y"], axis=0)
+    given, output = ("x", TensorProto.INT64, ["rows", 1]), ("y", TensorProto.FLOAT, ["rows", 1])
+    return _file([node], [given], [output], [numpy_helper.from_array(table, "table")])
+
+
+def slow(turns: int, size: int = 128) -> bytes:
+    """Return a file that gives back `x` FP32 [rows, 1] as `y`, after much work for each row.
+
+    Args:
+        turns: How often a matrix is multiplied; time is proportional to it and to the rows.
+        size: Rows and columns of that matrix.
+    """
+    eye = np.eye(size, dtype=np.float32)
+    constants = [
+        numpy_helper.from_array(eye, "eye"),
+        numpy_helper.from_array(np.array(turns, np.int64), "turns"),
+        numpy_helper.from_array(np.array(True), "yes"),
+        numpy_helper.from_array(np.array([-1, 1, 1], np.int64), "cube"),
+        numpy_helper.from_array(np.ones([size, size], np.float32), "ones"),
+        numpy_helper.from_array(np.array([1, 2], np.int64), "axes"),
+        numpy_helper.from_array(np.array([-1, 1], np.int64), "column"),
+    ]
+    body = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["before", "eye"], ["after"]),
+            helper.make_node("Identity", ["go_on"], ["still"]),
+        ],
+        "turn",
+        [
+            helper.make_tensor_value_info("turn_number", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("before", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("still", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("after", TensorProto.FLOAT, None),
+        ],
+    )
+    nodes = [
+        helper.make_node("Reshape", ["x", "cube"], ["x3"]),
+        helper.make_node("Mul", ["x3", "ones"], ["wide"]),
+        helper.make_node("Loop", ["turns", "yes", "wide"], ["turned"], body=body),
+        helper.make_node("ReduceMean", ["turned", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Reshape", ["mean", "column"], ["y"]),
+    ]
+    given, output = ("x", TensorProto.FLOAT, ["rows", 1]), ("y", TensorProto.FLOAT, ["rows", 1])
+    return _file(nodes, [given], [output], constants, opset=18)
+
+
+def _file(
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Sequence[Port],
+    outputs: Sequence[Port],
+    weights: Sequence[onnx.TensorProto] = (),
+    *,
+    opset: int = 17,
+) -> bytes:
+    graph = helper.make_graph(
+        list(nodes),
+        "graph",
+        [helper.make_tensor_value_info(*port) for port in inputs],
+        [helper.make_tensor_value_info(*port) for port in outputs],
+        initializer=list(weights),
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    return bytes(model.SerializeToString())
