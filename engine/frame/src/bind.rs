@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use crate::cast::cast;
 use crate::tensor::element_count;
-use crate::{BatchMode, DType, Error, Input, Result, Shape, Signature, Tensor, TensorSpec};
+use crate::{BatchMode, Error, Input, Result, Shape, Signature, Tensor, TensorSpec};
 
 /// Columns as a client gave them.
 pub type Columns<'a> = SmallVec<[(Cow<'a, str>, Tensor); 2]>;
@@ -175,21 +175,22 @@ fn missing_part(input: &Input, part: &str) -> Error {
 fn superfluous(signature: &Signature, columns: &Columns<'_>) -> Error {
     let known = |name: &str| signature.inputs.iter().any(|input| input.is_called(name));
     let taken: Vec<&str> = signature.inputs.iter().map(|input| input.spec.name.as_ref()).collect();
-    let name = columns.iter().map(|(name, _)| name.as_ref()).find(|name| !known(name));
-    match name {
-        Some(name) => Error::invalid_field(name, format!("input '{name}' is not one of this pipeline's inputs: {taken:?}")),
-        None => Error::invalid(format!("an input is given twice; this pipeline takes {taken:?}")),
+    let twice = |at: usize| columns[..at].iter().any(|(name, _)| *name == columns[at].0);
+    if let Some((name, _)) = columns.iter().find(|(name, _)| !known(name)) {
+        return Error::invalid_field(name, format!("input '{name}' is not one of this pipeline's inputs: {taken:?}"));
     }
-}
-
-/// Whether *dtype* can be given for *wanted* at all.
-pub fn castable(dtype: DType, wanted: DType) -> bool {
-    (dtype == DType::Bytes) == (wanted == DType::Bytes)
+    let name = (0..columns.len()).find(|&at| twice(at)).map_or("", |at| columns[at].0.as_ref());
+    if name.is_empty() {
+        // Two names of one input, for example its own and its alias.
+        return Error::invalid(format!("an input is given under two names; this pipeline takes {taken:?}"));
+    }
+    Error::invalid_field(name, format!("input '{name}' is given twice"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::DType;
     use std::sync::Arc;
 
     fn signature(shape: &[i64], aliases: &[&str], parts: &[&str]) -> Signature {

@@ -22,8 +22,8 @@ pub enum ErrorKind {
     Cancelled,
     /// The protocol knows it, this server does not do it.
     Unimplemented,
-    /// The route exists, the method does not (HTTP only).
-    MethodNotAllowed,
+    /// The route exists, but only for the method named (HTTP only).
+    MethodNotAllowed(&'static str),
     /// The body's media type is not one that is read here (HTTP only).
     UnsupportedMediaType,
     /// None of the media types that the client takes can be written (HTTP only).
@@ -41,7 +41,7 @@ impl ErrorKind {
             Self::DeadlineExceeded => 4,
             Self::NotFound => 5,
             Self::ResourceExhausted | Self::TooLarge => 8,
-            Self::Unimplemented | Self::MethodNotAllowed => 12,
+            Self::Unimplemented | Self::MethodNotAllowed(_) => 12,
             Self::Internal => 13,
             Self::Unavailable => 14,
         }
@@ -52,7 +52,7 @@ impl ErrorKind {
         match self {
             Self::InvalidArgument => 400,
             Self::NotFound => 404,
-            Self::MethodNotAllowed => 405,
+            Self::MethodNotAllowed(_) => 405,
             Self::NotAcceptable => 406,
             Self::TooLarge => 413,
             Self::UnsupportedMediaType => 415,
@@ -142,7 +142,7 @@ mod tests {
         ErrorKind::DeadlineExceeded,
         ErrorKind::Cancelled,
         ErrorKind::Unimplemented,
-        ErrorKind::MethodNotAllowed,
+        ErrorKind::MethodNotAllowed("GET"),
         ErrorKind::UnsupportedMediaType,
         ErrorKind::NotAcceptable,
         ErrorKind::Internal,

@@ -26,8 +26,9 @@ def render(counts: Snapshot, *, mean_batch_rows: float, rate_per_s: float, addre
     if counts.failed:
         body.append(Text(f"{counts.failed:,} failed: {counts.last_error}", style="bold red"))
     body.append(Columns([_predictions("newest", counts.newest), _predictions("newest flagged", counts.newest_flagged)]))
+    body.append(Text(addresses, style="dim"))
     title = f"bettong demo · card fraud · {counts.elapsed_s:.0f} s"
-    return Panel(Group(*body), title=title, subtitle=addresses, border_style="cyan", expand=False)
+    return Panel(Group(*body), title=title, subtitle="Ctrl-C ends it", border_style="cyan")
 
 
 def _figures(counts: Snapshot, mean_batch_rows: float, rate_per_s: float) -> Table:

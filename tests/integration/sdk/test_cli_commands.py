@@ -88,6 +88,7 @@ def test_infer_reads_standard_input(run: Run, pipeline: str, monkeypatch: pytest
     assert json.loads(run("infer", pipeline, "-", "--dataset", "out"))[0] == {"out.y": [10.0]}
 
 
+@pytest.mark.slow
 def test_infer_prints_arrow_and_tables(client: bettong.Client, pipeline: str, rows: Path, run: Run) -> None:
     """The reply can be had as an Arrow stream or as a table for people."""
     program = Path(sys.executable).with_name("bettong")

@@ -15,6 +15,8 @@ from fakes.models import linear_model
 
 import bettong
 
+pytestmark = pytest.mark.e2e
+
 PROGRAM = Path(sys.executable).with_name("bettong")
 
 

@@ -67,6 +67,7 @@ def test_mistakes_are_the_same_errors(deployed: Deploy) -> None:
         deployed().local().infer({"tensor": VECTORS[:, :3]})
 
 
+@pytest.mark.slow
 def test_pickle_works_in_another_process_without_server(deployed: Deploy, tmp_path: Path) -> None:
     """A worker that never saw the server unpickles the pipeline and runs it."""
     local = deployed().local()

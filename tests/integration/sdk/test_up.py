@@ -42,6 +42,7 @@ def test_closed_client_says_so(tmp_path: Path) -> None:
         client.list_models()
 
 
+@pytest.mark.slow
 def test_taken_port_and_locked_folder_are_start_errors(tmp_path: Path) -> None:
     """The errors name the port, and the folder that another process holds."""
     with bettong.up(data=tmp_path / "a") as client:
@@ -53,6 +54,7 @@ def test_taken_port_and_locked_folder_are_start_errors(tmp_path: Path) -> None:
         assert "StartError" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_program_that_does_not_close_still_ends(tmp_path: Path) -> None:
     """A script that forgets to close ends by itself, with exit code 0 and nothing on standard error."""
     code = f"import bettong; client = bettong.up(data={str(tmp_path)!r}); print(client.url())"
@@ -62,6 +64,7 @@ def test_program_that_does_not_close_still_ends(tmp_path: Path) -> None:
         urllib.request.urlopen(done.stdout.strip(), timeout=5)  # noqa: S310 - our own address
 
 
+@pytest.mark.slow
 def test_forked_child_uses_connections_of_its_own(tmp_path: Path) -> None:
     """A process that was forked from one with a client can ask, and does not disturb its parent."""
     code = f"""

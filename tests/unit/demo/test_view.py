@@ -24,7 +24,7 @@ COUNTS = Snapshot(
     last_error="",
     largest_lag_s=0.0,
 )
-ADDRESSES = "data http://127.0.0.1:8080"
+ADDRESSES = "data http://127.0.0.1:8080 · control 127.0.0.1:8081 · metrics http://127.0.0.1:8082/metrics"
 
 
 def shown(counts: Snapshot, *, width: int = 120) -> str:

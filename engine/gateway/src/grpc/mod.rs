@@ -6,7 +6,7 @@ mod reflection;
 mod respond;
 mod services;
 
-pub use services::model_ready;
+pub use services::{NO_SHARED_MEMORY, model_ready};
 mod stream;
 
 use std::sync::Arc;

@@ -22,6 +22,9 @@ use crate::head::Head;
 use crate::http2::BodyReader;
 use crate::shared::Shared;
 
+/// The refusal of the shared memory extensions.
+pub const NO_SHARED_MEMORY: &str = "shared memory is not supported; send the data in the request";
+
 const INFERENCE: &str = "/inference.GRPCInferenceService/";
 
 /// Serve the call to *path*.
@@ -129,6 +132,7 @@ async fn repository(shared: &Arc<Shared>, method: &str, message: Bytes) -> Resul
             ask(&shared.control, ControlMethod::Unload, &request.model_name).await?;
             Ok(framed(&RepositoryModelUnloadResponse {}))
         }
+        other if other.contains("SharedMemory") => Err(Error::new(ErrorKind::Unimplemented, NO_SHARED_MEMORY)),
         other => Err(unimplemented(other)),
     }
 }

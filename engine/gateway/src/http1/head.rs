@@ -39,9 +39,30 @@ pub struct RequestLine {
     pub expects_continue: bool,
     /// How the end of the body is known.
     pub body: BodyLength,
+    /// HTTP/1.0, whose connections close unless both sides say otherwise.
+    is_old: bool,
+}
+
+/// How a reply ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Ending {
+    /// What the `connection` header says, if it is needed.
+    pub connection: Option<&'static str>,
+    /// Whether the body is left out (HEAD).
+    pub without_body: bool,
 }
 
 impl RequestLine {
+    /// How the reply ends, when the connection is to stay open or not.
+    pub fn ending(&self, keep_alive: bool) -> Ending {
+        let connection = match (keep_alive, self.is_old) {
+            (false, _) => Some("close"),
+            (true, true) => Some("keep-alive"),
+            (true, false) => None,
+        };
+        Ending { connection, without_body: self.method == Method::HEAD }
+    }
+
     /// The path; `/` when there is none.
     pub fn path(&self) -> &str {
         // The target was checked to be ASCII when it was parsed.
@@ -94,6 +115,7 @@ pub fn parse_head(input: &mut BytesMut) -> Result<Option<(RequestLine, Head)>> {
         keep_alive: framing.keep_alive,
         expects_continue: framing.expects_continue,
         body: framing.body,
+        is_old: minor == 0,
     };
     Ok(Some((line, head)))
 }
@@ -129,7 +151,11 @@ impl Framing {
     fn add(&mut self, name: &[u8], value: &[u8]) -> Result<()> {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         match name.len() {
-            4 if is("host") => self.has_host = true,
+            4 if is("host") => {
+                if std::mem::replace(&mut self.has_host, true) {
+                    return Err(Error::invalid_field("host", "a request has one host header"));
+                }
+            }
             6 if is("expect") => self.expects_continue = value.eq_ignore_ascii_case(b"100-continue"),
             10 if is("connection") => self.connection(value),
             14 if is("content-length") => self.content_length(value)?,

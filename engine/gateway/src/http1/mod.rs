@@ -48,7 +48,7 @@ async fn serve_one(shared: &Arc<Shared>, io: &mut Io, signal: &Signal) -> Option
         head.ensure_request_id();
     }
     let keep = line.keep_alive && !poll_fn(|context| std::task::Poll::Ready(signal.is_finishing(context))).await;
-    write::put(io.output(), &reply, &head, &line.method, keep, arrived);
+    write::put(io.output(), &reply, &head, line.ending(keep), arrived);
     io.flush(if line.method == Method::HEAD { Bytes::new() } else { write::apart(&reply) }).await?;
     Some(keep)
 }
@@ -56,7 +56,7 @@ async fn serve_one(shared: &Arc<Shared>, io: &mut Io, signal: &Signal) -> Option
 /// Answer a request whose framing can't be trusted, and close.
 async fn refuse(io: &mut Io, line: &RequestLine, head: &Head, error: &Error) -> Option<bool> {
     let reply = Reply::error(error, !line.path().starts_with("/v2"));
-    write::put(io.output(), &reply, head, &line.method, false, Instant::now());
+    write::put(io.output(), &reply, head, line.ending(false), Instant::now());
     io.flush(write::apart(&reply)).await?;
     io.linger().await;
     Some(false)
@@ -152,6 +152,10 @@ async fn chunk_size(io: &mut Io) -> Option<Result<(usize, u64)>> {
     /// A size with its extensions takes no more than this.
     const LONGEST_LINE_BYTES: usize = 1024;
     loop {
+        // A line without a digit would be read as size 0, the end; others may read it differently.
+        if io.input().first().is_some_and(|byte| !byte.is_ascii_hexdigit()) {
+            return Some(Err(bad_chunk()));
+        }
         match httparse::parse_chunk_size(io.input()) {
             Ok(httparse::Status::Complete(found)) => return Some(Ok(found)),
             Ok(httparse::Status::Partial) if io.input().len() <= LONGEST_LINE_BYTES => {}
@@ -217,7 +221,7 @@ async fn serve_metrics_connection(shared: Arc<Shared>, stream: TcpStream) {
             },
         };
         let keep = line.keep_alive && line.body == BodyLength::None;
-        write::put(io.output(), &reply, &head, &line.method, keep, Instant::now());
+        write::put(io.output(), &reply, &head, line.ending(keep), Instant::now());
         if io.flush(write::apart(&reply)).await.is_none() || !keep {
             return;
         }

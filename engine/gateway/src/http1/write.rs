@@ -4,8 +4,9 @@ use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, StatusCode};
+use http::StatusCode;
 
+use super::head::Ending;
 use crate::head::Head;
 use crate::rest::Reply;
 
@@ -24,7 +25,7 @@ pub fn apart(reply: &Reply) -> Bytes {
 
 /// Append the head of *reply*, and its body unless that is sent from where it is.
 #[inline]
-pub fn put(output: &mut BytesMut, reply: &Reply, head: &Head, method: &Method, keep_alive: bool, now: Instant) {
+pub fn put(output: &mut BytesMut, reply: &Reply, head: &Head, ending: Ending, now: Instant) {
     output.reserve(256 + if is_apart(reply) { 0 } else { reply.body.len() });
     if reply.status == 200 {
         output.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
@@ -40,15 +41,15 @@ pub fn put(output: &mut BytesMut, reply: &Reply, head: &Head, method: &Method, k
     for (name, value) in head.echoed() {
         put_header(output, name.as_bytes(), &value);
     }
-    if !keep_alive {
-        put_header(output, b"connection", b"close");
+    if let Some(connection) = ending.connection {
+        put_header(output, b"connection", connection.as_bytes());
     }
     output.extend_from_slice(b"content-length: ");
     put_number(output, reply.body.len());
     output.extend_from_slice(b"\r\ndate: ");
     put_date(output, now);
     output.extend_from_slice(b"\r\n\r\n");
-    if method != Method::HEAD && !is_apart(reply) {
+    if !ending.without_body && !is_apart(reply) {
         output.extend_from_slice(&reply.body);
     }
 }

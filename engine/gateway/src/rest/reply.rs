@@ -1,6 +1,6 @@
 //! Replies and errors.
 
-use bettong_frame::Error;
+use bettong_frame::{Error, ErrorKind};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use smallvec::SmallVec;
@@ -48,6 +48,9 @@ impl Reply {
             json!({"error": error.message})
         };
         let mut reply = Self::value(status, &body);
+        if let ErrorKind::MethodNotAllowed(method) = error.kind {
+            reply.headers.push(("allow", method.to_owned()));
+        }
         if let Some(after) = error.retry_after {
             // Whole seconds is all that the header can say (RFC 9110, 10.2.3); the exact time goes beside it.
             reply.headers.push(("retry-after", format!("{}", after.as_secs_f64().ceil() as u64)));

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use bettong_frame::{Error, ErrorKind, Result};
 use bytes::Bytes;
-use http::Method;
 use serde_json::json;
 
 use super::{Asked, Client, Reply, model_json};
 use crate::control::{ControlMethod, ask};
 use crate::describe;
-use crate::grpc::model_ready;
+use crate::grpc::{NO_SHARED_MEMORY, model_ready};
 use crate::shared::{Phase, Shared};
 
 /// Answer *request*.
@@ -24,13 +23,15 @@ pub async fn serve(shared: &Arc<Shared>, asked: &Asked<'_>, body: Bytes, client:
     }
 }
 
-fn allow(asked: &Asked<'_>, method: &Method) -> Result<()> {
-    let given = asked.method;
+/// Refuse any method but *method*.
+fn allow(asked: &Asked<'_>, method: &'static str) -> Result<()> {
+    let given = asked.method.as_str();
     // HEAD is GET without the body, which the HTTP layer leaves out.
-    if given == method || (given == Method::HEAD && method == Method::GET) {
+    if given == method || (given == "HEAD" && method == "GET") {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::MethodNotAllowed, format!("{given} is not allowed here; use {method}")))
+    let error = Error::new(ErrorKind::MethodNotAllowed(method), format!("{given} is not allowed here; use {method}"));
+    Err(error)
 }
 
 #[cold]
@@ -49,12 +50,13 @@ async fn oip(shared: &Arc<Shared>, asked: &Asked<'_>, body: Bytes, client: &mut 
         ["models", "stats"] => get(asked, || Ok(Reply::value(200, &model_json::stats(&describe::stats(shared, "", "")?)))),
         ["models", name, "versions", version, ref rest @ ..] => model(shared, asked, name, version, rest),
         ["repository", "index"] => {
-            allow(asked, &Method::POST)?;
+            allow(asked, "POST")?;
             Ok(Reply::value(200, &model_json::repository(&describe::repository(shared, only_ready(&body)?).await?)))
         }
         ["repository", "models", name, "load"] => repository(shared, asked, &body, ControlMethod::Load, name).await,
         ["repository", "models", name, "unload"] => repository(shared, asked, &body, ControlMethod::Unload, name).await,
         ["models", name, ref rest @ ..] => model(shared, asked, name, "", rest),
+        ["systemsharedmemory" | "cudasharedmemory", ..] => Err(Error::new(ErrorKind::Unimplemented, NO_SHARED_MEMORY)),
         _ => Err(no_route(asked)),
     }
 }
@@ -66,12 +68,12 @@ async fn post_oip(
     client: &mut impl Client,
     of: (&str, &str),
 ) -> Result<Reply> {
-    allow(asked, &Method::POST)?;
+    allow(asked, "POST")?;
     super::oip::infer(shared, asked, body, client, of).await
 }
 
 fn get(asked: &Asked<'_>, answer: impl FnOnce() -> Result<Reply>) -> Result<Reply> {
-    allow(asked, &Method::GET)?;
+    allow(asked, "GET")?;
     answer()
 }
 
@@ -110,7 +112,7 @@ fn only_ready(body: &[u8]) -> Result<bool> {
 }
 
 async fn repository(shared: &Arc<Shared>, asked: &Asked<'_>, body: &[u8], method: ControlMethod, name: &str) -> Result<Reply> {
-    allow(asked, &Method::POST)?;
+    allow(asked, "POST")?;
     let body: serde_json::Value = if body.is_empty() {
         serde_json::Value::Null
     } else {
@@ -143,7 +145,7 @@ async fn post_native(
     client: &mut impl Client,
     of: (&str, &str),
 ) -> Result<Reply> {
-    allow(asked, &Method::POST)?;
+    allow(asked, "POST")?;
     super::native::infer(shared, asked, body, client, of).await
 }
 
@@ -178,7 +180,7 @@ fn plain(shared: &Shared, asked: &Asked<'_>, path: &[&str]) -> Result<Reply> {
     match *path {
         ["healthz"] => get(asked, || Ok(Reply::value(200, &json!({"live": true})))),
         ["readyz"] => get(asked, || Ok(ready(shared.is_ready(), "ready"))),
-        ["openapi.json"] => get(asked, || Ok(Reply::json(String::new()))),
+        ["openapi.json"] => get(asked, || Ok(Reply::value(200, &bettong_wire::openapi::document(&shared.version)))),
         _ => Err(no_route(asked)),
     }
 }

@@ -189,12 +189,14 @@ fn read_shape(cursor: &mut Cursor<'_>, input: &Input<'_>, at: usize) -> Result<S
 
 fn read_binary_size(cursor: &mut Cursor<'_>, input: &Input<'_>, at: usize) -> Result<Option<usize>> {
     let parameters = read_parameters(cursor).map_err(|problem| misplaced(cursor, "inputs.parameters", problem))?;
-    let name = called(input, at);
-    refuse_unsupported(&name, &parameters)?;
+    refuse_unsupported(|| called(input, at), &parameters)?;
     match find(&parameters, "binary_data_size") {
         None => Ok(None),
         Some(&Parameter::Int(size)) if size >= 0 => Ok(Some(size as usize)),
-        Some(_) => Err(Error::invalid_field(&name, format!("input '{name}': binary_data_size must be a whole number from 0 on"))),
+        Some(_) => {
+            let name = called(input, at);
+            Err(Error::invalid_field(&name, format!("input '{name}': binary_data_size must be a whole number from 0 on")))
+        }
     }
 }
 
@@ -242,7 +244,7 @@ fn read_output<'a>(cursor: &mut Cursor<'a>, at: usize) -> Result<RequestedOutput
         }
     }
     let name = name.ok_or_else(|| Error::invalid_field("outputs", format!("outputs[{at}]: 'name' is missing")))?;
-    refuse_unsupported(&name, &parameters)?;
+    refuse_unsupported(|| name.to_string(), &parameters)?;
     let binary = flag(&parameters, "binary_data")?;
     Ok(RequestedOutput { name, binary })
 }

@@ -99,16 +99,20 @@ pub fn flag(parameters: &Parameters<'_>, name: &str) -> Result<Option<bool>, Err
     }
 }
 
-/// Refuse parameters of input or output *of* that ask for what is not done here.
-pub fn refuse_unsupported(of: &str, parameters: &Parameters<'_>) -> Result<(), Error> {
-    for (name, _) in parameters {
-        if name.starts_with("shared_memory_") || name == "classification" {
-            let what = if name == "classification" { "classification" } else { "shared memory" };
-            let message = format!("'{of}': {what} is not supported");
-            return Err(Error { field: Some(name.as_ref().into()), ..Error::new(ErrorKind::Unimplemented, message) });
-        }
+/// Refuse parameters that ask for what is not done here; *of* is the input or output that has them.
+pub fn refuse_unsupported(of: impl FnOnce() -> String, parameters: &Parameters<'_>) -> Result<(), Error> {
+    let is_unsupported = |name: &str| name.starts_with("shared_memory_") || name == "classification";
+    match parameters.iter().find(|(name, _)| is_unsupported(name)) {
+        None => Ok(()),
+        Some((name, _)) => Err(unsupported(&of(), name)),
     }
-    Ok(())
+}
+
+#[cold]
+fn unsupported(of: &str, name: &str) -> Error {
+    let what = if name == "classification" { "classification" } else { "shared memory" };
+    let message = format!("'{of}': {what} is not supported");
+    Error { field: Some(name.into()), ..Error::new(ErrorKind::Unimplemented, message) }
 }
 
 /// Append `"name":value,` for each of *parameters*, without the last comma.
