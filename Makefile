@@ -28,7 +28,7 @@ setup-dev: setup  ## Also prepare what tests and checks need.
 	@$(FIND_PYTHON); exec $$found tools/set_up.py --dev
 
 run: setup  ## Serve the demo and show it live; ARGS="--rate 500 --duration 30 --seed 1".
-	@exec $(BIN)/bettong demo $(ARGS)
+	@exec $(BIN)/python tools/run_in_foreground.py $(BIN)/bettong demo $(ARGS)
 
 protos: setup-dev  ## Generate the Python stubs from protos/.
 	@$(BIN)/python tools/generate_protos.py

@@ -74,6 +74,39 @@ def poisonable() -> bytes:
     return _file([node], [given], [output], [numpy_helper.from_array(table, "table")])
 
 
+def entangled() -> bytes:
+    """Return a file whose rows are not independent: `y` is `x` FP32 [rows, 1] without the mean of all rows given."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0], keepdims=1),
+        helper.make_node("Sub", ["x", "mean"], ["y"]),
+    ]
+    given, output = ("x", TensorProto.FLOAT, ["rows", 1]), ("y", TensorProto.FLOAT, ["rows", 1])
+    return _file(nodes, [given], [output])
+
+
+def ragged(dtype: str = "FP32") -> bytes:
+    """Return a file that gives back `x` [rows, free] as `y`, and the length of its rows as `length` INT64 [rows]."""
+    nodes = [
+        helper.make_node("Identity", ["x"], ["y"]),
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Slice", ["shape", "zero", "one"], ["rows"]),
+        helper.make_node("Slice", ["shape", "one", "two"], ["width"]),
+        helper.make_node("Expand", ["width", "rows"], ["length"]),
+    ]
+    weights = [numpy_helper.from_array(np.array([value], np.int64), name) for value, name in enumerate(("zero", "one", "two"))]
+    outputs: list[Port] = [
+        ("y", ONNX_TYPES[dtype], ["rows", "free"]),
+        ("length", TensorProto.INT64, ["rows"]),
+    ]
+    return _file(nodes, [("x", ONNX_TYPES[dtype], ["rows", "free"])], outputs, weights)
+
+
+def fixed_rows(rows: int = 1) -> bytes:
+    """Return a file that takes and gives so many rows and no others."""
+    node = helper.make_node("Identity", ["x"], ["y"])
+    return _file([node], [("x", TensorProto.FLOAT, [rows, 2])], [("y", TensorProto.FLOAT, [rows, 2])])
+
+
 def slow(turns: int, size: int = 128) -> bytes:
     """Return a file that gives back `x` FP32 [rows, 1] as `y`, after much work for each row.
 

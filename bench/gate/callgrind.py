@@ -3,14 +3,10 @@
 import json
 import re
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_CLIENT_THREAD = 1
-"""The program's main thread, which plays the client; everything else is the engine."""
-
-_PART = re.compile(r"^callgrind\.out\.(?P<part>\d+)-(?P<thread>\d+)$")
+_PART = re.compile(r"^callgrind\.out\.(?P<part>\d+)-\d+$")
 _AT_END_OF_CASE = "--dump-before=gate_end"
 
 
@@ -34,7 +30,7 @@ class Program:
     binary: Path
     onnxruntime_library: Path
     model: Path
-    requests: int
+    rows: int
 
 
 def count(program: Program, folder: Path) -> dict[str, Cost]:
@@ -47,7 +43,12 @@ def count(program: Program, folder: Path) -> dict[str, Cost]:
     totals = _instructions_by_part(folder)
     if len(totals) != len(lines):
         raise GateError(f"callgrind wrote {len(totals)} parts for {len(lines)} cases")
-    return {str(line["case"]): _cost(line, total) for line, total in zip(lines, totals, strict=True)}
+    counted = zip(lines, totals, strict=True)
+    costs = {str(line["case"]): _cost(line, total) for line, total in counted if not line["disturbed"]}
+    missing = {str(line["case"]) for line in lines} - costs.keys()
+    if missing:
+        raise GateError(f"the machine is too busy to count {', '.join(sorted(missing))}; try again")
+    return costs
 
 
 def _run(program: Program, folder: Path) -> list[dict[str, float | str]]:
@@ -62,7 +63,7 @@ def _run(program: Program, folder: Path) -> list[dict[str, float | str]]:
         str(program.binary),
         str(program.onnxruntime_library),
         str(program.model),
-        str(program.requests),
+        str(program.rows),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -80,20 +81,12 @@ def _cost(line: dict[str, float | str], instructions: int) -> Cost:
 
 
 def _instructions_by_part(folder: Path) -> list[int]:
-    """Return the engine's instructions of each case, in order."""
+    """Return the lane's instructions of each case, in order; what is written when the program ends is left out."""
     totals: dict[int, int] = {}
     for path in folder.iterdir():
         found = _PART.match(path.name)
-        if found is None or int(found["thread"]) == _CLIENT_THREAD:
-            continue
-        text = path.read_text()
-        if any(line.startswith("desc: Trigger:") and _AT_END_OF_CASE in line for line in text.splitlines()):
-            part = int(found["part"])
-            totals[part] = totals.get(part, 0) + sum(_totals(text))
+        if found is not None:
+            lines = path.read_text().splitlines()
+            if any(line.startswith("desc: Trigger:") and _AT_END_OF_CASE in line for line in lines):
+                totals[int(found["part"])] = sum(int(line.split()[1]) for line in lines if line.startswith("totals:"))
     return [totals[part] for part in sorted(totals)]
-
-
-def _totals(text: str) -> Iterator[int]:
-    for line in text.splitlines():
-        if line.startswith("totals:"):
-            yield int(line.split()[1])

@@ -95,7 +95,11 @@ class Client:
             framework=framework_to_pb(framework_of(framework, source.file_name)),
             config=models_pb2.ModelConfig(tensor_fields=fields or ()),
         )
-        check_output_schema(output_schema, version.signature)
+        try:
+            check_output_schema(output_schema, version.signature)
+        except InvalidInputError:
+            version.delete()
+            raise
         return version
 
     def get_model(self, name: str, version: int | None = None) -> _models.ModelVersion:

@@ -1,12 +1,14 @@
 import json
 import re
 from collections.abc import Mapping
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from bettong._errors import InvalidInputError
 from bettong._model_settings import Acceleration, Architecture
-from bettong._models import ModelVersion
 from bettong.v1 import deployments_pb2
+
+if TYPE_CHECKING:
+    from bettong._models import ModelVersion
 
 _BYTES_BY_UNIT = {
     "": 1,
@@ -155,31 +157,31 @@ class _Resources(_Settings):
 class _Sidekicks(_Settings):
     """What the container of one model may use."""
 
-    def sidekick_cpus(self, model: ModelVersion, core_count: float) -> Self:
+    def sidekick_cpus(self, model: "ModelVersion", core_count: float) -> Self:
         """Give the model's container that many processor cores."""
         return self._sidekick("cpus", model, _positive("sidekick_cpus", core_count))
 
-    def sidekick_memory(self, model: ModelVersion, memory_spec: str) -> Self:
+    def sidekick_memory(self, model: "ModelVersion", memory_spec: str) -> Self:
         """Give the model's container that much memory."""
         return self._sidekick("memory", model, parse_bytes(memory_spec))
 
-    def sidekick_gpus(self, model: ModelVersion, gpu_count: int) -> Self:
+    def sidekick_gpus(self, model: "ModelVersion", gpu_count: int) -> Self:
         """Give the model's container that many GPUs."""
         return self._sidekick("gpus", model, self._count("sidekick_gpus", gpu_count))
 
-    def sidekick_env(self, model: ModelVersion, environment: Mapping[str, str]) -> Self:
+    def sidekick_env(self, model: "ModelVersion", environment: Mapping[str, str]) -> Self:
         """Set environment variables of the model's container."""
         return self._sidekick("env", model, json.dumps(dict(environment), sort_keys=True))
 
-    def sidekick_arch(self, model: ModelVersion, arch: Architecture) -> Self:
+    def sidekick_arch(self, model: "ModelVersion", arch: Architecture) -> Self:
         """Run the model's container on this processor architecture."""
         return self._sidekick("arch", model, arch.value)
 
-    def sidekick_accel(self, model: ModelVersion, accel: Acceleration) -> Self:
+    def sidekick_accel(self, model: "ModelVersion", accel: Acceleration) -> Self:
         """Run the model's container with this accelerator."""
         return self._sidekick("accel", model, accel.value)
 
-    def _sidekick(self, setting: str, model: ModelVersion, value: object) -> Self:
+    def _sidekick(self, setting: str, model: "ModelVersion", value: object) -> Self:
         return self._other(f"sidekick_{setting}:{model.name()}", value)
 
 

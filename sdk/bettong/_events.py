@@ -1,17 +1,16 @@
-from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping
-from typing import TYPE_CHECKING, Literal, TypeVar, Unpack, cast, overload
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 
 from bettong._asking import (
-    DEFAULT_PARALLEL,
     DEFAULT_TIMEOUT_S,
-    MOST_PARALLEL,
     Columns,
     bounded,
     columns_target,
     seconds,
 )
 from bettong._data import Target, infer_table
-from bettong._errors import BettongError, InvalidInputError
+from bettong._errors import BettongError, InvalidInputError, ServerError
 from bettong._frames.kinds import open_frame
 from bettong._streaming import in_order, in_order_async
 
@@ -19,6 +18,9 @@ if TYPE_CHECKING:
     from bettong._connection import Connection
 
 FrameT = TypeVar("FrameT")
+
+_DEFAULT_IN_FLIGHT = 64
+_MOST_IN_FLIGHT = 4_096
 
 
 class EventStreams:
@@ -53,15 +55,16 @@ class EventStreams:
         self,
         events: Iterable[FrameT],
         *,
-        max_in_flight: int = DEFAULT_PARALLEL,
+        max_in_flight: int = _DEFAULT_IN_FLIGHT,
         on_error: Literal["raise", "return"] = "raise",
         timeout: float = DEFAULT_TIMEOUT_S,
         **columns: Unpack[Columns],
     ) -> Generator[FrameT | BettongError, None, None]:
         """Run events as they come and yield the replies in order.
 
-        An event is a frame of any kind or one record, a dict of plain values. An event is taken only when there is room,
-        so that a slow reader or server slows the source down.
+        An event is a frame of any kind or one record, a dict of plain values. Records that wait while requests are under
+        way leave together as one request. An event is taken only when there is room, so that a slow reader or server slows the
+        source down. The source is read on a thread of its own.
 
         Args:
             events: Where the events come from.
@@ -73,9 +76,10 @@ class EventStreams:
         Raises:
             BettongError: As for `infer`.
         """
-        run = self._event_runner(columns, seconds(timeout), on_error)
-        in_flight = bounded("max_in_flight", max_in_flight, MOST_PARALLEL)
-        return cast("Generator[FrameT, None, None]", in_order(run, events, max_in_flight=in_flight))
+        run, may_return = self._event_runner(columns, timeout), _may_return(on_error)
+        in_flight = bounded("max_in_flight", max_in_flight, _MOST_IN_FLIGHT)
+        replies = in_order(run, events, max_in_flight=in_flight)
+        return cast("Generator[FrameT, None, None]", replies if may_return else _raised(replies))
 
     @overload
     def stream_async(
@@ -103,7 +107,7 @@ class EventStreams:
         self,
         events: AsyncIterable[FrameT] | Iterable[FrameT],
         *,
-        max_in_flight: int = DEFAULT_PARALLEL,
+        max_in_flight: int = _DEFAULT_IN_FLIGHT,
         on_error: Literal["raise", "return"] = "raise",
         timeout: float = DEFAULT_TIMEOUT_S,
         **columns: Unpack[Columns],
@@ -113,38 +117,75 @@ class EventStreams:
         Cancellation:
             Requests in flight run to their end; no other is sent.
         """
-        run = self._event_runner(columns, seconds(timeout), on_error)
-        in_flight = bounded("max_in_flight", max_in_flight, MOST_PARALLEL)
-        return cast("AsyncGenerator[FrameT, None]", in_order_async(run, events, max_in_flight=in_flight))
+        run, may_return = self._event_runner(columns, timeout), _may_return(on_error)
+        in_flight = bounded("max_in_flight", max_in_flight, _MOST_IN_FLIGHT)
+        replies = in_order_async(run, events, max_in_flight=in_flight)
+        return cast("AsyncGenerator[FrameT, None]", replies if may_return else _raised_async(replies))
 
-    def _event_runner(self, columns: Columns, timeout_s: float, on_error: str) -> "_EventRunner":
-        if on_error not in {"raise", "return"}:
-            raise InvalidInputError(f"on_error must be 'raise' or 'return', got {on_error!r}", field="on_error")
-        target = columns_target(self._name, columns)
-        return _EventRunner(self._connection, target, timeout_s=timeout_s, return_errors=on_error == "return")
+    def _event_runner(self, columns: Columns, timeout: float) -> "_EventRunner":
+        return _EventRunner(self._connection, columns_target(self._name, columns), seconds(timeout))
 
 
 class _EventRunner:
-    """Runs one event of a stream."""
+    """Runs events of a stream; a reply or an error for each."""
 
-    def __init__(self, connection: "Connection", target: Target, *, timeout_s: float, return_errors: bool) -> None:
+    def __init__(self, connection: "Connection", target: Target, timeout_s: float) -> None:
         self._pool = connection.pool
         self._target = target
         self._timeout_s = timeout_s
-        self._return_errors = return_errors
 
-    def __call__(self, event: object) -> object:
+    def __call__(self, events: Sequence[object]) -> list[object]:
+        if len(events) > 1 and _are_alike(events):
+            try:
+                return list(self._run(events))
+            except (InvalidInputError, ServerError):
+                # One of them may be to blame; the others shall not pay for it.
+                pass
+            except BettongError as error:
+                return [error] * len(events)
+        return [self._run_one(event) for event in events]
+
+    def _run_one(self, event: object) -> object:
         try:
-            is_record = _is_record(event)
-            frame = open_frame([event] if is_record else event)
-            reply = infer_table(self._pool, self._target, frame.table, timeout_s=self._timeout_s)
+            return self._run([event])[0] if _is_record(event) else self._run(event)
         except BettongError as error:
-            if self._return_errors:
-                return error
-            raise
-        restored = frame.restore(reply, self._target.selection)
-        return restored[0] if is_record else restored
+            return error
+
+    def _run(self, given: object) -> Any:  # noqa: ANN401 - the kind that was given
+        frame = open_frame(given)
+        reply = infer_table(self._pool, self._target, frame.table, timeout_s=self._timeout_s)
+        return frame.restore(reply, self._target.selection)
 
 
 def _is_record(event: object) -> bool:
     return isinstance(event, Mapping) and not any(hasattr(value, "dtype") and value.ndim for value in event.values())
+
+
+def _are_alike(events: Sequence[object]) -> bool:
+    """Return whether events are records with the same names, which make one frame."""
+    first = events[0]
+    return isinstance(first, Mapping) and all(
+        isinstance(event, Mapping) and event.keys() == first.keys() and _is_record(event) for event in events
+    )
+
+
+def _may_return(on_error: str) -> bool:
+    if on_error not in {"raise", "return"}:
+        raise InvalidInputError(f"on_error must be 'raise' or 'return', got {on_error!r}", field="on_error")
+    return on_error == "return"
+
+
+def _raised(replies: Generator[object, None, None]) -> Generator[object, None, None]:
+    with contextlib.closing(replies):
+        for reply in replies:
+            if isinstance(reply, BettongError):
+                raise reply
+            yield reply
+
+
+async def _raised_async(replies: AsyncGenerator[object, None]) -> AsyncGenerator[object, None]:
+    async with contextlib.aclosing(replies):
+        async for reply in replies:
+            if isinstance(reply, BettongError):
+                raise reply
+            yield reply

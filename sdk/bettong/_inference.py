@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
@@ -12,12 +13,13 @@ from bettong._asking import (
     columns_target,
     seconds,
 )
-from bettong._data import infer_table, infer_table_async
+from bettong._data import Target, infer_table, infer_table_async
 from bettong._events import EventStreams
 from bettong._files import read_frame
 from bettong._frames.kinds import open_frame
-from bettong._parallel import cut, join_results, run_slices
+from bettong._parallel import cut, cut_to_size, join_results, run_slices
 from bettong._retry import Attempts
+from bettong.v1 import models_pb2, pipelines_pb2
 
 if TYPE_CHECKING:
     import httpx
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
     from bettong._local import LocalPipeline
 
 FrameT = TypeVar("FrameT")
+
+_LONGEST_REQUEST_BYTES = 400 << 20
+"""Servers take 512 MiB unless they are told otherwise; what is longer is sent in parts."""
+_PART_BYTES = 64 << 20
 
 
 class Inference(EventStreams):
@@ -58,8 +64,27 @@ class Inference(EventStreams):
             UnreachableError: Nobody listens.
         """
         frame, target = open_frame(tensor), columns_target(self._name, columns)
-        reply = infer_table(self._connection.pool, target, frame.table, timeout_s=seconds(timeout))
-        return cast("FrameT", frame.restore(reply, target.selection))
+        is_long = frame.table.nbytes > _LONGEST_REQUEST_BYTES
+        ask = self._infer_in_parts if is_long else self._infer_table
+        return cast("FrameT", frame.restore(ask(target, frame.table, seconds(timeout)), target.selection))
+
+    def _infer_table(self, target: Target, table: "pa.Table", timeout_s: float) -> "pa.Table":
+        return infer_table(self._connection.pool, target, table, timeout_s=timeout_s)
+
+    def _infer_in_parts(self, target: Target, table: "pa.Table", timeout_s: float) -> "pa.Table":
+        """Ask for one part after the other, within the time for all of them."""
+        pipeline = self._connection.ask(
+            lambda control: control.pipelines.GetPipeline, pipelines_pb2.GetPipelineRequest(name=self._name)
+        ).pipeline
+        if pipeline.signature.batch_mode == models_pb2.BATCH_MODE_WHOLE:
+            # Its answer depends on all rows together; the server says what it makes of so many.
+            return self._infer_table(target, table, timeout_s)
+        deadline_s = time.monotonic() + timeout_s
+        parts = [
+            self._infer_table(target, part, max(0.001, deadline_s - time.monotonic()))
+            for part in cut_to_size(table, _PART_BYTES)
+        ]
+        return join_results(parts, [part.num_rows for part in parts])
 
     def infer_from_file(
         self,

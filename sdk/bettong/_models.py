@@ -13,6 +13,7 @@ from bettong._model_settings import (
     fields_of_schema,
     framework_from_pb,
 )
+from bettong._pipelines import Pipeline, build_pipeline
 from bettong._signature import Signature, TensorSpec, signature_from_pb
 from bettong.v1 import models_pb2
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from bettong._connection import Connection
     from bettong._deployment_config import DeploymentConfig
-    from bettong._pipelines import Pipeline
 
 
 class ModelVersion:
@@ -122,10 +122,8 @@ class ModelVersion:
         self._message = self._connection.ask(lambda control: control.models.ConfigureModel, request).model
         return self
 
-    def deploy(self, pipeline_name: str, deployment_config: "DeploymentConfig | None" = None) -> "Pipeline":
+    def deploy(self, pipeline_name: str, deployment_config: "DeploymentConfig | None" = None) -> Pipeline:
         """Deploy a pipeline of this one step and return it."""
-        from bettong._pipelines import build_pipeline  # noqa: PLC0415 - models and pipelines know each other
-
         return build_pipeline(self._connection, pipeline_name).add_model_step(self).deploy(deployment_config)
 
     def versions(self) -> "list[ModelVersion]":

@@ -42,6 +42,11 @@ def cut(table: "pa.Table", rows: int) -> "list[pa.Table]":
     return [table.slice(start, rows) for start in range(0, table.num_rows, rows)]
 
 
+def cut_to_size(table: "pa.Table", size_bytes: int) -> "list[pa.Table]":
+    """Cut a table into slices of about that many bytes, at least one row each."""
+    return cut(table, max(1, table.num_rows * size_bytes // max(1, table.nbytes)))
+
+
 def join_results(results: "Sequence[pa.Table | BettongError]", rows: Sequence[int]) -> "pa.Table":
     """Join replies in order; slices that failed are rows without values, explained in the column `error`.
 

@@ -1,9 +1,11 @@
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from bettong._errors import InvalidInputError
-from bettong._models import ModelVersion
 from bettong.v1 import pipelines_pb2
+
+if TYPE_CHECKING:
+    from bettong._models import ModelVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,12 @@ class StepsDraft:
         """Return the steps in order."""
         return list(self._steps)
 
-    def add_model_step(self, model: ModelVersion) -> Self:
+    def add_model_step(self, model: "ModelVersion") -> Self:
         """Append a step that runs a model on what the step before it gives."""
         self._edited().append(_step(model))
         return self
 
-    def replace_with_model_step(self, index: int, model: ModelVersion) -> Self:
+    def replace_with_model_step(self, index: int, model: "ModelVersion") -> Self:
         """Put another model into step *index*, counted from 0.
 
         Raises:
@@ -85,9 +87,10 @@ def steps_from_pb(message: pipelines_pb2.Pipeline) -> list[ModelStep]:
     return [ModelStep(step.model.model.name, step.model.model.version) for step in message.steps]
 
 
-def _step(model: ModelVersion) -> ModelStep:
-    if not isinstance(model, ModelVersion):
+def _step(model: "ModelVersion") -> ModelStep:
+    try:
+        return ModelStep(model.name(), model.version())
+    except AttributeError:
         raise InvalidInputError(
             f"a step needs a model version, as upload_model and get_model return it, not {type(model).__name__}"
-        )
-    return ModelStep(model.name(), model.version())
+        ) from None

@@ -1,4 +1,8 @@
-"""Events in, results out in the same order, with a bound on what is in between."""
+"""Events in, results out in the same order, with a bound on what is in between.
+
+What waits while every thread is busy is run together, so that a fast source costs few requests and a slow one waits for
+nothing.
+"""
 
 import asyncio
 import itertools
@@ -7,26 +11,30 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 EventT = TypeVar("EventT")
 ResultT = TypeVar("ResultT")
 
+RunMany: TypeAlias = Callable[[list[EventT]], list[ResultT]]
+
+_MOST_THREADS = 4
+"""Requests at once; more would take the interpreter from each other."""
+
 
 def in_order(
-    run: Callable[[EventT], ResultT], events: Iterable[EventT], *, max_in_flight: int
+    run_many: RunMany[EventT, ResultT], events: Iterable[EventT], *, max_in_flight: int
 ) -> Generator[ResultT, None, None]:
     """Run events on threads and yield the results in the order of the events.
 
     A result is yielded as soon as it and those before it are there, however long the next event takes to come. An event is
     taken only when there is room, so that neither what waits nor what is done can grow.
     """
-    with ThreadPoolExecutor(max_in_flight, thread_name_prefix="bettong-stream") as pool:
-        reader = _Reader(run, events, pool=pool, max_in_flight=max_in_flight)
+    with ThreadPoolExecutor(_threads(max_in_flight), thread_name_prefix="bettong-stream") as pool:
+        reader = _Reader(_Gatherer(run_many, pool), events, max_in_flight=max_in_flight)
         try:
             while (future := reader.submitted.get()) is not None:
-                result = future.result()
-                yield result
+                yield future.result()
                 reader.room.release()
             reader.ended.result()
         finally:
@@ -34,22 +42,56 @@ def in_order(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+class _Gatherer(Generic[EventT, ResultT]):
+    """Gives each thread that becomes free all events that wait."""
+
+    def __init__(self, run_many: RunMany[EventT, ResultT], pool: ThreadPoolExecutor) -> None:
+        self._run_many = run_many
+        self._pool = pool
+        self._waiting: deque[tuple[EventT, Future[ResultT]]] = deque()
+        """Bounded by those who submit."""
+
+    def submit(self, event: EventT) -> Future[ResultT]:
+        """Run an event on the next thread that is free."""
+        future: Future[ResultT] = Future()
+        self._waiting.append((event, future))
+        # One turn for each event is more than are needed; a turn that finds nothing left does nothing.
+        self._pool.submit(self._take_turn)
+        return future
+
+    def _take_turn(self) -> None:
+        taken = self._take()
+        if not taken:
+            return
+        try:
+            results = self._run_many([event for event, _ in taken])
+        except BaseException as error:  # noqa: BLE001 - top loop of a thread: the error belongs to those who wait
+            for _, future in taken:
+                future.set_exception(error)
+            return
+        for (_, future), result in zip(taken, results, strict=True):
+            future.set_result(result)
+
+    def _take(self) -> list[tuple[EventT, Future[ResultT]]]:
+        taken: list[tuple[EventT, Future[ResultT]]] = []
+        while True:
+            try:
+                entry = self._waiting.popleft()
+            except IndexError:
+                return taken
+            if entry[1].set_running_or_notify_cancel():
+                taken.append(entry)
+
+
 class _Reader(Generic[EventT, ResultT]):
     """Takes events from a source that may block, on a thread of its own."""
 
-    def __init__(
-        self,
-        run: Callable[[EventT], ResultT],
-        events: Iterable[EventT],
-        *,
-        pool: ThreadPoolExecutor,
-        max_in_flight: int,
-    ) -> None:
+    def __init__(self, gatherer: _Gatherer[EventT, ResultT], events: Iterable[EventT], *, max_in_flight: int) -> None:
         self.submitted: queue.SimpleQueue[Future[ResultT] | None] = queue.SimpleQueue()
         """Holds at most as many as there is room for; None at the end."""
         self.room = threading.Semaphore(max_in_flight)
         self.ended: Future[None] = Future()
-        self._run, self._events, self._pool = run, events, pool
+        self._gatherer, self._events = gatherer, events
         self._stopped = threading.Event()
         # A source may block for ever; an interpreter that exits must not wait for it.
         threading.Thread(target=self._read_to_end, name="bettong-stream-source", daemon=True).start()
@@ -80,19 +122,20 @@ class _Reader(Generic[EventT, ResultT]):
                 return
             if self._stopped.is_set():
                 return
-            self.submitted.put(self._pool.submit(self._run, event))
+            self.submitted.put(self._gatherer.submit(event))
 
 
 async def in_order_async(
-    run: Callable[[EventT], ResultT], events: AsyncIterable[EventT] | Iterable[EventT], *, max_in_flight: int
+    run_many: RunMany[EventT, ResultT], events: AsyncIterable[EventT] | Iterable[EventT], *, max_in_flight: int
 ) -> AsyncGenerator[ResultT, None]:
     """Do what `in_order` does for a reader on an event loop.
 
     Cancellation:
         What runs on a thread runs to its end and is dropped; no further event is taken.
     """
-    loop, running = asyncio.get_running_loop(), deque[asyncio.Future[ResultT]]()
-    pool = ThreadPoolExecutor(max_in_flight, thread_name_prefix="bettong-stream")
+    running: deque[asyncio.Future[ResultT]] = deque()
+    pool = ThreadPoolExecutor(_threads(max_in_flight), thread_name_prefix="bettong-stream")
+    gatherer = _Gatherer(run_many, pool)
     source = _as_async(events)
     # A future, because the next event and the oldest result are awaited together; cancelled below in any case.
     coming: asyncio.Future[list[EventT]] | None = asyncio.ensure_future(_next(source))
@@ -108,7 +151,7 @@ async def in_order_async(
                 if wanted.exception() is not None or not wanted.result():
                     coming, last = None, wanted
                 else:
-                    running.append(loop.run_in_executor(pool, run, wanted.result()[0]))
+                    running.append(asyncio.wrap_future(gatherer.submit(wanted.result()[0])))
                     coming = asyncio.ensure_future(_next(source))
             if running and running[0].done():
                 yield running.popleft().result()
@@ -121,6 +164,10 @@ async def in_order_async(
         for future in running:
             future.cancel()
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _threads(max_in_flight: int) -> int:
+    return min(_MOST_THREADS, max_in_flight)
 
 
 async def _next(source: AsyncIterator[EventT]) -> list[EventT]:

@@ -13,7 +13,7 @@ pub struct Http1 {
 }
 
 impl Http1 {
-    /// Connect to *address*. With *json_bytes*, the body is JSON of that length with binary data behind it.
+    /// Connect to *address*. With `json_bytes`, the body is JSON of that length with binary data behind it.
     pub fn connect(address: SocketAddr, path: &str, body: &[u8], json_bytes: Option<usize>) -> Result<Self, Box<dyn Error>> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;

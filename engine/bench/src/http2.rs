@@ -86,10 +86,10 @@ impl Http2 {
     fn read_frame(&mut self) -> Result<Frame, Box<dyn Error>> {
         let mut head = [0; 9];
         self.stream.read_exact(&mut head)?;
-        let [a, b, c, kind, flags, w, x, y, z] = head;
-        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        let [high, middle, low, kind, flags, stream @ ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, high, middle, low]) as usize];
         self.stream.read_exact(&mut payload)?;
-        Ok(Frame { kind, flags, stream: u32::from_be_bytes([w, x, y, z]), payload })
+        Ok(Frame { kind, flags, stream: u32::from_be_bytes(stream), payload })
     }
 }
 

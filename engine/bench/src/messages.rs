@@ -72,9 +72,10 @@ pub fn stream_scores(mut body: &[u8]) -> Result<Vec<Vec<f32>>, Box<dyn Error>> {
     Ok(found)
 }
 
-fn split_message(body: &[u8]) -> Result<(&[u8], &[u8]), Box<dyn Error>> {
+/// The first message, and what follows it.
+fn split_message(body: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
     let (&[_, a, b, c, d], rest) = body.split_first_chunk().ok_or("the call was answered without a message")?;
-    Ok(rest.split_at_checked(u32::from_be_bytes([a, b, c, d]) as usize).ok_or("a message is cut short")?)
+    rest.split_at_checked(u32::from_be_bytes([a, b, c, d]) as usize).ok_or("a message is cut short")
 }
 
 fn scores(response: &ModelInferResponse) -> Result<Vec<f32>, Box<dyn Error>> {

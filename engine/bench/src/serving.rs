@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bettong_executor::{Config, Executor, ProgramSpec, Source, StepSpec};
@@ -47,6 +47,18 @@ impl Server {
         gateway.set_ready(true);
         let (address, _metrics) = gateway.addresses().ok_or("the gateway has no address")?;
         Ok(Self { address, models, gateway, executor })
+    }
+
+    /// Call *mark* on the lane's thread, between requests, and wait until it has returned.
+    pub fn on_lane(&self, mark: extern "C" fn()) -> Result<(), Box<dyn Error>> {
+        let (done, wait) = mpsc::channel();
+        let task = async move {
+            mark();
+            // The receiver waits for nothing else.
+            let _ = done.send(());
+        };
+        self.executor.reactors().spawn(0, Box::pin(task));
+        Ok(wait.recv()?)
     }
 
     /// What *pipeline* answers to *rows* rows, by its model alone.

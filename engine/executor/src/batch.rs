@@ -1,5 +1,6 @@
 //! Joining requests, running steps, splitting answers.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use bettong_frame::{BatchMode, Error, Request, Result, Shape, Tensor};
@@ -35,7 +36,10 @@ impl Runner {
     pub fn run_batch(&mut self, program: &Program, batch: &mut Vec<Request>, formed: Instant) {
         let rows: usize = batch.iter().map(|request| request.rows).sum();
         program.metrics.batch_rows.observe(rows as u64);
-        match self.run_requests(&program.spec, batch, rows) {
+        program.running_rows.fetch_add(rows, Relaxed);
+        let outcome = self.run_requests(&program.spec, batch, rows);
+        program.running_rows.fetch_sub(rows, Relaxed);
+        match outcome {
             Ok((outputs, steps_ns)) => {
                 let done = Instant::now();
                 program.learn(rows, done - formed);

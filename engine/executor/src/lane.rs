@@ -135,7 +135,7 @@ impl Lane {
             queue: Queue::default(),
             listed: false,
         });
-        if let Some(refusal) = program.refusal(&entry.queue, &request) {
+        if let Some(refusal) = program.refusal(entry.queue.rows(), &request, 1) {
             self.unload(request.rows);
             drop(queues);
             return request.reply.answer(Err(refusal));
@@ -188,7 +188,7 @@ impl Lane {
         let entry = by_program.get_mut(&id)?;
         let program = entry.program.clone();
         let before = entry.queue.rows();
-        entry.queue.take_batch(program.spec.max_batch_rows, program.max_batch_requests(), now, batch);
+        entry.queue.take_batch(&program.batch_limits(now), batch);
         let rows = before - entry.queue.rows();
         if entry.queue.is_empty() {
             // A program that no longer serves is only held by its last requests; its entry goes with them.

@@ -4,7 +4,8 @@
 //! takes the next program and a batch of what waits by then: batching is natural here too.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering::{AcqRel, Release};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -20,6 +21,7 @@ use crate::queue::Queue;
 pub struct Pool {
     state: Mutex<State>,
     work: Condvar,
+    threads: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -35,6 +37,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Pool {
     /// Start *threads* threads.
     pub fn start(self: &Arc<Self>, threads: usize) -> std::io::Result<Vec<JoinHandle<()>>> {
+        self.threads.store(threads, Relaxed);
         (0..threads)
             .map(|index| {
                 let pool = self.clone();
@@ -46,7 +49,7 @@ impl Pool {
     /// Queue *request* of *program*.
     pub fn submit(&self, program: &Arc<Program>, request: Request) {
         let mut queue = lock(&program.pooled);
-        if let Some(refusal) = program.refusal(&queue, &request) {
+        if let Some(refusal) = program.refusal(queue.rows(), &request, self.threads.load(Relaxed)) {
             drop(queue);
             return request.reply.answer(Err(refusal));
         }
@@ -89,7 +92,7 @@ impl Pool {
             program.scheduled.store(false, Release);
             let formed = Instant::now();
             let mut queue = lock(&program.pooled);
-            queue.take_batch(program.spec.max_batch_rows, program.max_batch_requests(), formed, &mut batch);
+            queue.take_batch(&program.batch_limits(formed), &mut batch);
             let more = !queue.is_empty();
             drop(queue);
             if more {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use bettong_frame::{Answer, BatchMode, Dispatch, Error, Request, Result, Signature, Tensor};
 use bettong_runtimes::Model;
@@ -12,7 +12,7 @@ use bettong_telemetry::PipelineMetrics;
 use crate::batch::{Runner, StepTimes, Tensors};
 use crate::lane::{self, Lanes};
 use crate::pool::Pool;
-use crate::queue::{Queue, retry_after};
+use crate::queue::{BatchLimits, Queue, retry_after};
 
 /// Where a column comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +95,8 @@ pub struct Program {
     pub(crate) pooled: Mutex<Queue>,
     /// Whether it is in the pool's list, so that it is there once.
     pub(crate) scheduled: AtomicBool,
+    /// Rows of batches that run now.
+    pub(crate) running_rows: AtomicUsize,
     /// Its models are too slow for a reactor.
     slow: bool,
     /// Time of a row in a batch, smoothed, in nanoseconds.
@@ -126,6 +128,7 @@ impl Program {
             max_queue_rows: around.max_queue_rows,
             pooled: Mutex::default(),
             scheduled: AtomicBool::new(false),
+            running_rows: AtomicUsize::new(0),
             slow,
             row_ns: AtomicU64::new(row_ns),
         })
@@ -151,26 +154,32 @@ impl Program {
         }
     }
 
-    /// Requests of one batch at most: rows are joined only where the model takes them together.
-    pub(crate) fn max_batch_requests(&self) -> usize {
-        if self.spec.signature.batch_mode == BatchMode::Rows { usize::MAX } else { 1 }
+    /// Why *request* may not join *waiting* rows that *threads* run, if so: no room, or its deadline would pass first.
+    #[inline]
+    pub(crate) fn refusal(&self, waiting: usize, request: &Request, threads: usize) -> Option<Error> {
+        let ahead = waiting + self.running_rows.load(Relaxed);
+        // With nothing ahead it is run whatever the estimate says, so that a wrong estimate is corrected.
+        if ahead == 0 {
+            return None;
+        }
+        let ahead_ns = (ahead as u64).saturating_mul(self.row_ns()) / threads.max(1) as u64;
+        let own_ns = (request.rows as u64).saturating_mul(self.row_ns());
+        let done = request.arrived + Duration::from_nanos(ahead_ns.saturating_add(own_ns));
+        let late = request.deadline.is_some_and(|deadline| done > deadline);
+        if (waiting == 0 || waiting + request.rows <= self.max_queue_rows) && !late {
+            return None;
+        }
+        let after = retry_after(ahead, self.row_ns() / threads.max(1) as u64, request.arrived);
+        let why = if late { "the deadline would pass while waiting" } else { "too many rows wait for this pipeline" };
+        Some(Error::overloaded(format!("{why}; {ahead} rows are ahead, try again in {} ms", after.as_millis().max(1)), after))
     }
 
-    /// Why *request* may not join *queue*, if so: no room, or its deadline would pass while it waits.
-    #[inline]
-    pub(crate) fn refusal(&self, queue: &Queue, request: &Request) -> Option<Error> {
-        let waiting = queue.rows();
-        if waiting == 0 {
-            return None;
-        }
-        let wait = Duration::from_nanos((waiting as u64).saturating_mul(self.row_ns()));
-        let late = request.deadline.is_some_and(|deadline| request.arrived + wait > deadline);
-        if waiting + request.rows <= self.max_queue_rows && !late {
-            return None;
-        }
-        let after = retry_after(waiting, self.row_ns(), request.arrived);
-        let why = if late { "the deadline would pass while waiting" } else { "too many rows wait for this pipeline" };
-        Some(Error::overloaded(format!("{why}; {waiting} rows are queued, try again in {} ms", after.as_millis().max(1)), after))
+    /// How much goes into a batch that is formed *now*.
+    pub(crate) fn batch_limits(&self, now: Instant) -> BatchLimits {
+        // Rows are joined only where the model takes them together.
+        let joined = self.spec.signature.batch_mode == BatchMode::Rows;
+        let requests = if joined { usize::MAX } else { 1 };
+        BatchLimits { rows: self.spec.max_batch_rows, requests, row_ns: self.row_ns(), now }
     }
 }
 

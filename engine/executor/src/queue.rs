@@ -5,6 +5,25 @@ use std::time::{Duration, Instant};
 
 use bettong_frame::{Error, ErrorKind, Request};
 
+/// How much goes into one batch.
+pub struct BatchLimits {
+    /// Rows at most, unless one request alone has more.
+    pub rows: usize,
+    /// Requests at most.
+    pub requests: usize,
+    /// What a row is expected to take, in nanoseconds.
+    pub row_ns: u64,
+    /// When the batch is formed.
+    pub now: Instant,
+}
+
+impl BatchLimits {
+    /// Whether a batch of *rows* is expected to end before *deadline*.
+    fn in_time(&self, rows: usize, deadline: Option<Instant>) -> bool {
+        deadline.is_none_or(|deadline| self.now + Duration::from_nanos((rows as u64).saturating_mul(self.row_ns)) <= deadline)
+    }
+}
+
 /// A bounded queue, counted in rows.
 #[derive(Default)]
 pub struct Queue {
@@ -29,20 +48,27 @@ impl Queue {
         self.waiting.push_back(request);
     }
 
-    /// Take requests from the front while they fit in `max_rows`, at least one, at most `max_requests`. Those whose
-    /// deadline passed or whose client left are answered and left out.
-    pub fn take_batch(&mut self, max_rows: usize, max_requests: usize, now: Instant, batch: &mut Vec<Request>) {
-        let mut rows = 0;
+    /// Take a batch from the front: at least one request, as many as *limits* allow. Those whose deadline passed, would pass
+    /// before they are run, or whose client left are answered and left out.
+    pub fn take_batch(&mut self, limits: &BatchLimits, batch: &mut Vec<Request>) {
+        let (mut rows, mut earliest) = (0, None);
         while let Some(request) = self.waiting.front() {
-            let fits =
-                |first: &Request| rows + request.rows <= max_rows && batch.len() < max_requests && can_join(first, request);
+            let due = [earliest, request.deadline].into_iter().flatten().min();
+            let joined = rows + request.rows;
+            let fits = |first: &Request| {
+                joined <= limits.rows && batch.len() < limits.requests && can_join(first, request) && limits.in_time(joined, due)
+            };
             if !batch.first().is_none_or(fits) {
                 break;
             }
+            let hopeless = !limits.in_time(request.rows, request.deadline) && self.waiting.len() > 1;
             let Some(request) = self.waiting.pop_front() else { break };
             self.rows -= request.rows;
-            if let Some(request) = still_wanted(request, now) {
-                rows += request.rows;
+            if hopeless {
+                // Others wait that can still be answered in time. Alone it is run, because the estimate may be wrong.
+                request.reply.answer(Err(deadline_exceeded()));
+            } else if let Some(request) = still_wanted(request, limits.now) {
+                (rows, earliest) = (rows + request.rows, due);
                 batch.push(request);
             }
         }

@@ -222,7 +222,9 @@ fn batched_behind_a_gate(requests: impl FnOnce(&Client) -> Vec<Request>) -> (Ser
     gate.wait_for_run();
     let requests = requests(&client);
     let count = requests.len() + 1;
-    requests.into_iter().for_each(|request| served.target.submit(request));
+    for request in requests {
+        served.target.submit(request);
+    }
     gate.open();
     let outcomes = client.take(count).into_iter().filter(|(number, _)| *number != usize::MAX).collect();
     (served, outcomes)

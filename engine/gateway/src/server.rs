@@ -196,6 +196,17 @@ fn listen((host, port): &(String, u16)) -> std::result::Result<TcpListener, Bind
     bind().map_err(failed)
 }
 
+/// Set the options of an accepted connection.
+fn prepare(stream: tokio::net::TcpStream, peer: SocketAddr) -> std::io::Result<std::net::TcpStream> {
+    stream.set_nodelay(true)?;
+    if peer.ip().is_loopback() {
+        // Nothing is ever lost or delayed on loopback, so that the model of the path which some algorithms keep (BBR, a
+        // common default) is work for nothing. Where the kernel refuses, its default is fine.
+        let _ = socket2::SockRef::from(&stream).set_tcp_congestion(b"reno");
+    }
+    stream.into_std()
+}
+
 struct Acceptor {
     shared: Arc<Shared>,
     reactors: Arc<dyn Reactors>,
@@ -216,7 +227,7 @@ impl Acceptor {
                 accepted = listener.accept() => accepted,
                 _ = stop.wait_for(|&stop| stop) => return,
             };
-            match accepted.and_then(|(stream, _)| stream.set_nodelay(true).and_then(|()| stream.into_std())) {
+            match accepted.and_then(|(stream, peer)| prepare(stream, peer)) {
                 Ok(stream) => self.place(stream),
                 Err(error) => {
                     tracing::warn!(event = "accept_failed", %error);

@@ -13,7 +13,7 @@ use arrow_array::{
 use arrow_ipc::writer::{FileWriter, StreamWriter};
 use arrow_schema::{DataType, Field, Schema};
 use bettong_frame::bind::{Strictness, bind};
-use bettong_frame::{DType, Error};
+use bettong_frame::{DType, Error, ErrorKind};
 use bettong_wire::arrow::{ArrowKind, decode};
 use bettong_wire::frames::Frame;
 use bytes::Bytes;
@@ -306,4 +306,15 @@ proptest! {
         let frame = read(&[whole.slice(0, cut), whole.slice(cut, rows - cut)], DType::Fp32, &[-1, i64::from(width)]).unwrap();
         prop_assert_eq!(expected, singles(&frame.columns[0].1));
     }
+}
+
+#[test]
+fn texts_that_are_named_many_times_are_not_written_out_without_a_bound() {
+    let long = "a".repeat(1 << 20);
+    let views = StringViewArray::from(vec![long.as_str()]);
+    let many = StringViewArray::new(vec![views.views()[0]; 300].into(), views.data_buffers().to_vec(), None);
+    let body = written(&[batch(vec![("x", Arc::new(many))])], ArrowKind::Stream);
+    assert!(body.len() < 1 << 21);
+    let error = decode(&body, ArrowKind::Stream, &signature(DType::Bytes, &[-1], &[], &[])).unwrap_err();
+    assert_eq!((ErrorKind::TooLarge, Some("x")), (error.kind, error.field.as_deref()));
 }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, UInt32Type, UInt64Type};
-use arrow_array::{Array, ArrayRef, DictionaryArray, RecordBatch, StringArray, TimestampMillisecondArray};
+use arrow_array::{Array, ArrayRef, BooleanArray, DictionaryArray, RecordBatch, StringArray, TimestampMillisecondArray};
+use arrow_buffer::BooleanBuffer;
 use arrow_ipc::reader::{FileReader, StreamReader};
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{Field, Schema};
@@ -253,6 +254,24 @@ fn large_frames_are_cut_into_batches_that_texts_fit_in() {
     assert_eq!(vec![1 << 20, 5], found.iter().map(RecordBatch::num_rows).collect::<Vec<_>>());
     assert_eq!(((rows - 1) % 10) as f32, found[1].column(1).as_primitive::<Float32Type>().value(4));
     assert_eq!((rows - 1) as f32, found[1].column(2).as_primitive::<Float32Type>().value(4));
+}
+
+#[test]
+fn a_reply_that_repeats_its_metadata_too_often_is_refused_before_it_is_written() {
+    let rows = 12_000_000;
+    let bits: ArrayRef = Arc::new(BooleanArray::from(BooleanBuffer::new_set(rows)));
+    let batch = RecordBatch::try_from_iter([("x", bits)]).unwrap();
+    let mut body = Vec::new();
+    let mut writer = StreamWriter::try_new(&mut body, &batch.schema()).unwrap();
+    writer.write(&batch).and_then(|()| writer.finish()).unwrap();
+    assert!(body.len() < 1 << 21);
+    let frame = arrow::decode(&body.into(), ArrowKind::Stream, &signature(DType::Bool, &[-1], &[], &[])).unwrap();
+    let outputs = [frame.columns[0].1.clone()];
+    let (specs, long) = ([spec("y")], "m".repeat(200));
+    let reply = ReplyFrame { metadata: Metadata { last_model: &long, ..METADATA }, ..reply(&frame, &specs, &outputs) };
+    let (json, arrow) = (reply.write_json(&Dataset::default()), reply.write_arrow(&Dataset::default(), ArrowKind::Stream));
+    assert_eq!([ErrorKind::TooLarge; 2], [json.unwrap_err().kind, arrow.unwrap_err().kind]);
+    assert!(reply.write_arrow(&dataset("dataset[]=out"), ArrowKind::Stream).is_ok());
 }
 
 #[test]

@@ -56,6 +56,17 @@ _SERVER_OPTIONS = (
         help="Microseconds that an idle reactor looks for work before it sleeps; lowers latency, burns a core.  [default: 0]",
     ),
     click.option(
+        "--max-batch-rows",
+        type=click.IntRange(1),
+        help="Longest batch in rows, for pipelines that do not say.  [default: 256]",
+    ),
+    click.option("--max-request-bytes", type=click.IntRange(1), help="Longest request in bytes.  [default: 512 MiB]"),
+    click.option(
+        "--max-in-flight",
+        type=click.IntRange(1),
+        help="Requests that may be admitted and not yet answered; more are refused.  [default: 65536]",
+    ),
+    click.option(
         "--drain-timeout-s",
         type=click.FloatRange(0, min_open=True),
         help="Seconds for requests in flight to be answered after the first Ctrl-C or SIGTERM.  [default: 30]",

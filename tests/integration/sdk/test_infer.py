@@ -9,10 +9,12 @@ from typing import Any
 
 import httpx
 import numpy as np
+import onnx
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from onnx import helper
 
 import bettong
 
@@ -174,6 +176,53 @@ def test_stream_goes_on_after_an_error_if_asked(deployed: Deploy) -> None:
         list(deployed().stream(events))
 
 
+@pytest.fixture
+def lookup(client: bettong.Client, name: str) -> bettong.Pipeline:
+    """Return a pipeline that fails on rows whose key is not 0 to 3, which only running it can tell."""
+    values = helper.make_tensor("values", onnx.TensorProto.FLOAT, [4], [10.0, 11.0, 12.0, 13.0])
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["values", "key"], ["value"])],
+        "lookup",
+        [helper.make_tensor_value_info("key", onnx.TensorProto.INT64, ["rows"])],
+        [helper.make_tensor_value_info("value", onnx.TensorProto.FLOAT, ["rows"])],
+        [values],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return client.upload_model(name, model).deploy(name)
+
+
+async def test_parallel_infer_marks_the_rows_that_failed(lookup: bettong.Pipeline) -> None:
+    """Rows that the model fails on have no value and say why; the others are answered in their places."""
+    frame = pd.DataFrame({"key": [0, 99, 2, 3]})
+    reply = await lookup.parallel_infer(frame, batch_size=1, num_parallel=2)
+    assert reply["in.key"].tolist() == [0, 99, 2, 3]
+    assert reply["out.value"].drop(1).tolist() == [10.0, 12.0, 13.0]
+    assert np.isnan(reply["out.value"][1])
+    assert [text is None for text in reply["error"]] == [True, False, True, True]
+
+
+def test_record_that_fails_in_the_model_does_not_harm_its_neighbours(lookup: bettong.Pipeline) -> None:
+    """Records that left together with one that fails are answered."""
+    replies = list(
+        lookup.stream([{"key": 99 if number == 7 else number % 4} for number in range(200)], on_error="return")
+    )
+    assert [number for number, reply in enumerate(replies) if isinstance(reply, bettong.BettongError)] == [7]
+    assert [reply["out.value"] for reply in replies if not isinstance(reply, bettong.BettongError)] == [
+        10.0 + number % 4 for number in range(200) if number != 7
+    ]
+
+
+def test_one_bad_record_does_not_harm_those_that_left_with_it(deployed: Deploy) -> None:
+    """Records that were sent together are answered each for itself when one of them does not fit."""
+    events = [{"tensor": [float(number)] * (3 if number == 150 else 4)} for number in range(300)]
+    replies = list(deployed().stream(events, on_error="return"))
+    failed = [number for number, reply in enumerate(replies) if isinstance(reply, bettong.BettongError)]
+    assert failed == [150]
+    assert [reply["out.y"] for reply in replies if not isinstance(reply, bettong.BettongError)] == [
+        [4.0 * number] for number in range(300) if number != 150
+    ]
+
+
 def test_stream_takes_no_more_than_it_may(deployed: Deploy) -> None:
     """A reader that stops reading stops the source."""
     taken = threading.Semaphore(0)
@@ -203,6 +252,16 @@ def test_settings_without_sense_are_refused(deployed: Deploy) -> None:
         pipeline.stream([], max_in_flight=0)
     with pytest.raises(bettong.InvalidInputError, match="on_error"):
         pipeline.stream([], on_error="ignore")  # type: ignore[call-overload]
+
+
+@pytest.mark.slow
+def test_frame_that_is_longer_than_a_request_is_sent_in_parts(deployed: Deploy) -> None:
+    """More bytes than the server takes at once are answered all the same, in order."""
+    vectors = np.arange(4 * 18_000_000, dtype=np.float64).reshape(-1, 4)
+    assert vectors.nbytes > 512 << 20
+    reply = deployed().infer({"tensor": vectors}, timeout=60, dataset=["out"])
+    assert reply["out.y"].shape == (18_000_000, 1)
+    assert reply["out.y"][-1, 0] == pytest.approx(vectors[-1].sum(), rel=1e-6)
 
 
 def test_golden_rows(ccfraud: bettong.Pipeline, fixtures_path: Path) -> None:

@@ -66,6 +66,9 @@ def test_input_schema_names_the_columns(client: bettong.Client, name: str) -> No
         name, linear_model(4), input_schema=schema, output_schema=pa.schema({"y": pa.float32()})
     )
     assert version.config().tensor_fields() == ["tensor"]
+    with pytest.raises(bettong.InvalidInputError, match="no output 'z'"):
+        client.upload_model(name, linear_model(4), output_schema=pa.schema({"z": pa.float32()}))
+    assert client.get_model(name).versions() == [version]
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", linear_model(4)[:-20]])

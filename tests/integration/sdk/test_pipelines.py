@@ -1,5 +1,6 @@
 """Pipelines through the SDK, against a real server."""
 
+import datetime as dt
 from collections.abc import Callable
 
 import pytest
@@ -117,6 +118,21 @@ def test_settings_without_effect_are_reported_once(client: bettong.Client, name:
     with pytest.warns(bettong.IgnoredSettingWarning, match="gpus"):
         pipeline.deploy(config)
     pipeline.deploy(config)
+
+
+def test_things_describe_themselves(client: bettong.Client, name: str, deployed: Deploy) -> None:
+    """What a notebook prints names what it is; equal versions are equal and can be put into sets."""
+    pipeline = deployed()
+    model, (version,) = client.get_model(name), pipeline.versions()
+    assert repr(client) == f"Client('{client.url()}')"
+    assert repr(pipeline) == f"Pipeline(name='{name}', steps=[ModelStep(name='{name}', version=1)])"
+    assert f"name='{name}', version=1, framework=ONNX" in repr(model)
+    assert repr(client.list_models()[0]).startswith("Model(name=")
+    assert f"name='{name}', version=1" in repr(version)
+    assert repr(pipeline.local()) == f"LocalPipeline(name='{name}', version=1)"
+    assert "runtime='onnx', tensor_fields=['tensor']" in repr(model.config())
+    assert len({model, client.get_model(name)}) == len({version, *pipeline.versions()}) == 1
+    assert version.created <= dt.datetime.now(dt.UTC)
 
 
 def test_lists_and_deletion(client: bettong.Client, name: str, deployed: Deploy) -> None:

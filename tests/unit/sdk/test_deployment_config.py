@@ -5,7 +5,10 @@ import inspect
 import pytest
 
 import bettong
+from bettong._connection import Connection
 from bettong._deployment_config import parse_bytes
+from bettong._http import parse_endpoint
+from bettong.v1 import models_pb2
 
 
 def test_builder_keeps_what_was_given() -> None:
@@ -56,6 +59,32 @@ def test_every_method_returns_the_builder() -> None:
     assert len(returning) == 23
     for name in returning:
         assert inspect.signature(getattr(bettong.DeploymentConfigBuilder, name)).return_annotation.__name__ == "Self"
+
+
+def test_sidekick_settings_are_kept_under_the_model() -> None:
+    """What is asked for the container of a model says which model."""
+    message = models_pb2.Model(name="m", version=1)
+    model = bettong.ModelVersion(Connection(parse_endpoint("http://127.0.0.1:9"), 1.0), message)
+    config = (
+        bettong.DeploymentConfigBuilder()
+        .sidekick_cpus(model, 0.5)
+        .sidekick_memory(model, "1Gi")
+        .sidekick_gpus(model, 1)
+        .sidekick_env(model, {"B": "2", "A": "1"})
+        .sidekick_arch(model, bettong.Architecture.X86)
+        .sidekick_accel(model, bettong.Acceleration.CUDA)
+        .build()
+    )
+    assert dict(config.to_pb().other) == {
+        "sidekick_cpus:m": "0.5",
+        "sidekick_memory:m": str(1 << 30),
+        "sidekick_gpus:m": "1",
+        "sidekick_env:m": '{"A": "1", "B": "2"}',
+        "sidekick_arch:m": "x86",
+        "sidekick_accel:m": "cuda",
+    }
+    assert len({config, bettong.DeploymentConfigBuilder().build()}) == 2
+    assert "sidekick_cpus:m" in repr(config)
 
 
 def test_build_is_a_snapshot() -> None:

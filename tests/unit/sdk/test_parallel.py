@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 import bettong
-from bettong._parallel import cut, join_results, run_slices
+from bettong._parallel import cut, cut_to_size, join_results, run_slices
 
 TABLE = pa.table({"x": [1, 2, 3, 4, 5]})
 
@@ -14,6 +14,15 @@ TABLE = pa.table({"x": [1, 2, 3, 4, 5]})
 def test_slices_cover_the_table_in_order() -> None:
     """Each row is in one slice; the last may be shorter."""
     assert [part.column("x").to_pylist() for part in cut(TABLE, 2)] == [[1, 2], [3, 4], [5]]
+
+
+def test_slices_have_about_the_size_that_is_asked() -> None:
+    """Slices are cut by bytes, cover every row, and have at least one."""
+    table = pa.table({"x": pa.array(range(1_000), pa.int64())})
+    slices = cut_to_size(table, 2_000)
+    assert [part.num_rows for part in slices] == [250] * 4
+    assert pa.concat_tables(slices) == table
+    assert len(cut_to_size(table, 1)) == 1_000
 
 
 def test_results_are_in_the_order_of_the_slices() -> None:

@@ -1,7 +1,7 @@
 """Events in order, with a bound."""
 
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
@@ -22,10 +22,20 @@ class Gate:
         return number * 10
 
 
+def each(run: Callable[[int], int]) -> Callable[[list[int]], list[int]]:
+    """Run each event of a batch."""
+    return lambda numbers: [run(number) for number in numbers]
+
+
+def same(numbers: list[int]) -> list[int]:
+    """Answer events with themselves."""
+    return numbers
+
+
 def test_results_come_in_the_order_of_the_events() -> None:
     """An event that is done early waits for those before it."""
     gate = Gate()
-    results = in_order(gate, range(3), max_in_flight=3)
+    results = in_order(each(gate), range(3), max_in_flight=3)
     gate.open[2].set()
     gate.open[1].set()
     threading.Timer(0.01, gate.open[0].set).start()
@@ -43,7 +53,7 @@ def test_source_is_read_only_as_far_as_there_is_room() -> None:
             taken.append(number)
             yield number
 
-    for _ in in_order(lambda number: number, source(), max_in_flight=4):
+    for _ in in_order(same, source(), max_in_flight=4):
         most = max(most, len(taken) - done)
         done += 1
     assert done == 50
@@ -59,7 +69,7 @@ def test_result_does_not_wait_for_the_next_event() -> None:
         assert got_first.wait(10)
         yield 2
 
-    results = in_order(lambda number: number, source(), max_in_flight=4)
+    results = in_order(same, source(), max_in_flight=4)
     assert next(results) == 1
     got_first.set()
     assert list(results) == [2]
@@ -74,7 +84,7 @@ def test_leaving_early_stops_the_source() -> None:
             taken.append(number)
             yield number
 
-    results = in_order(lambda number: number, source(), max_in_flight=4)
+    results = in_order(same, source(), max_in_flight=4)
     assert next(results) == 0
     results.close()
     assert len(taken) <= 6
@@ -87,7 +97,7 @@ def test_error_of_the_source_arrives_after_the_results_before_it() -> None:
         yield 1
         raise KeyError("broken source")
 
-    results = in_order(lambda number: number, source(), max_in_flight=4)
+    results = in_order(same, source(), max_in_flight=4)
     assert next(results) == 1
     with pytest.raises(KeyError, match="broken source"):
         next(results)
@@ -95,10 +105,29 @@ def test_error_of_the_source_arrives_after_the_results_before_it() -> None:
 
 def test_error_of_an_event_ends_the_stream() -> None:
     """An event that fails raises in its place."""
-    results = in_order(lambda number: 1 // number, [1, 0, 1], max_in_flight=1)
+    results = in_order(each(lambda number: 1 // number), [1, 0, 1], max_in_flight=1)
     assert next(results) == 1
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+def test_what_waits_is_run_together() -> None:
+    """While every thread is busy events gather, and the next free thread takes them all."""
+    sizes: list[int] = []
+    all_taken = threading.Event()
+
+    def source() -> Iterator[int]:
+        yield from range(20)
+        all_taken.set()
+
+    def run_many(numbers: list[int]) -> list[int]:
+        sizes.append(len(numbers))
+        assert all_taken.wait(10)
+        return numbers
+
+    assert list(in_order(run_many, source(), max_in_flight=32)) == list(range(20))
+    assert sum(sizes) == 20
+    assert max(sizes) >= 10
 
 
 async def _numbers(count: int) -> AsyncIterator[int]:
@@ -110,7 +139,7 @@ async def _numbers(count: int) -> AsyncIterator[int]:
 async def test_async_results_come_in_order(*, is_async: bool) -> None:
     """On an event loop, sources of both kinds are read and answered in order."""
     source = _numbers(50) if is_async else range(50)
-    assert [result async for result in in_order_async(lambda number: number * 2, source, max_in_flight=8)] == [
+    assert [result async for result in in_order_async(each(lambda number: number * 2), source, max_in_flight=8)] == [
         number * 2 for number in range(50)
     ]
 
@@ -126,7 +155,7 @@ async def test_async_source_is_read_only_as_far_as_there_is_room() -> None:
             yield number
 
     done = 0
-    async for _ in in_order_async(lambda number: number, source(), max_in_flight=4):
+    async for _ in in_order_async(same, source(), max_in_flight=4):
         assert taken - done <= 5
         done += 1
     assert done == 50
@@ -139,9 +168,9 @@ async def test_async_errors_arrive() -> None:
         yield 1
         raise KeyError("broken source")
 
-    results = in_order_async(lambda number: number, source(), max_in_flight=2)
+    results = in_order_async(same, source(), max_in_flight=2)
     assert await anext(results) == 1
     with pytest.raises(KeyError, match="broken source"):
         await anext(results)
     with pytest.raises(ZeroDivisionError):
-        await anext(in_order_async(lambda number: 1 // number, [0], max_in_flight=2))
+        await anext(in_order_async(each(lambda number: 1 // number), [0], max_in_flight=2))

@@ -151,11 +151,8 @@ impl Framing {
     fn add(&mut self, name: &[u8], value: &[u8]) -> Result<()> {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         match name.len() {
-            4 if is("host") => {
-                if std::mem::replace(&mut self.has_host, true) {
-                    return Err(Error::invalid_field("host", "a request has one host header"));
-                }
-            }
+            4 if is("host") && self.has_host => return Err(Error::invalid_field("host", "a request has one host header")),
+            4 if is("host") => self.has_host = true,
             6 if is("expect") => self.expects_continue = value.eq_ignore_ascii_case(b"100-continue"),
             10 if is("connection") => self.connection(value),
             14 if is("content-length") => self.content_length(value)?,

@@ -8,8 +8,11 @@ use arrow_array::types::{
 use arrow_array::{Array, ArrayRef, OffsetSizeTrait};
 use arrow_schema::DataType;
 use bettong_frame::tensor::push_byte_element;
-use bettong_frame::{DType, Error, Result, Shape, Tensor};
+use bettong_frame::{DType, Error, ErrorKind, Result, Shape, Tensor};
 use bytes::Bytes;
+
+/// Views and dictionaries name one text many times; a small body could claim terabytes.
+pub const MAX_TEXT_BYTES: usize = 1 << 28;
 
 /// A column without its lists: the values one after another, and how many make a row.
 pub struct Flat {
@@ -131,23 +134,23 @@ pub fn tensor(name: &str, flat: Flat) -> Result<Tensor> {
         Error::invalid_field(name, format!("column '{name}': the Arrow type {data_type} can't be the input of a model"))
     })?;
     let data = match &flat.leaves[..] {
-        [leaf] => leaf_bytes(leaf),
+        [leaf] => leaf_bytes(name, leaf)?,
         leaves => {
-            let parts: Vec<Bytes> = leaves.iter().map(leaf_bytes).collect();
-            parts.concat().into()
+            let parts: Result<Vec<Bytes>> = leaves.iter().map(|leaf| leaf_bytes(name, leaf)).collect();
+            parts?.concat().into()
         }
     };
     Tensor::new(name, dtype, flat.shape, data)
 }
 
 /// The values of *leaf*, whose type [`dtype`] knows, as a tensor's bytes.
-fn leaf_bytes(leaf: &ArrayRef) -> Bytes {
+fn leaf_bytes(name: &str, leaf: &ArrayRef) -> Result<Bytes> {
     macro_rules! primitive {
         ($type:ty) => {
             Bytes::from_owner(leaf.as_primitive::<$type>().values().inner().clone())
         };
     }
-    match leaf.data_type() {
+    Ok(match leaf.data_type() {
         DataType::UInt8 => primitive!(UInt8Type),
         DataType::UInt16 => primitive!(UInt16Type),
         DataType::UInt32 => primitive!(UInt32Type),
@@ -162,17 +165,36 @@ fn leaf_bytes(leaf: &ArrayRef) -> Bytes {
         DataType::Boolean => leaf.as_boolean().values().iter().map(u8::from).collect::<Vec<u8>>().into(),
         DataType::Utf8 => prefixed(leaf.as_string::<i32>().iter().flatten().map(str::as_bytes)),
         DataType::LargeUtf8 => prefixed(leaf.as_string::<i64>().iter().flatten().map(str::as_bytes)),
-        DataType::Utf8View => prefixed(leaf.as_string_view().iter().flatten().map(str::as_bytes)),
+        DataType::Utf8View => return expanded(name, leaf.as_string_view().iter().flatten().map(str::as_bytes)),
         DataType::Binary => prefixed(leaf.as_binary::<i32>().iter().flatten()),
         DataType::LargeBinary => prefixed(leaf.as_binary::<i64>().iter().flatten()),
-        DataType::BinaryView => prefixed(leaf.as_binary_view().iter().flatten()),
-        _ => leaf.as_fixed_size_binary_opt().map_or_else(Bytes::new, |leaf| prefixed(leaf.iter().flatten())),
-    }
+        DataType::BinaryView => return expanded(name, leaf.as_binary_view().iter().flatten()),
+        _ => prefixed(leaf.as_fixed_size_binary_opt().into_iter().flatten().flatten()),
+    })
 }
 
 /// Length-prefixed *elements*.
-fn prefixed<'e>(elements: impl Iterator<Item = &'e [u8]>) -> Bytes {
-    let mut data = Vec::new();
+fn prefixed<'e>(elements: impl Iterator<Item = &'e [u8]> + Clone) -> Bytes {
+    let mut data = Vec::with_capacity(prefixed_len(elements.clone()));
     elements.for_each(|element| push_byte_element(&mut data, element));
     data.into()
+}
+
+/// Length-prefixed *elements* that may be parts of each other.
+fn expanded<'e>(name: &str, elements: impl Iterator<Item = &'e [u8]> + Clone) -> Result<Bytes> {
+    refuse_expansion(name, prefixed_len(elements.clone()))?;
+    Ok(prefixed(elements))
+}
+
+fn prefixed_len<'e>(elements: impl Iterator<Item = &'e [u8]>) -> usize {
+    elements.fold(0, |sum: usize, element| sum.saturating_add(4 + element.len()))
+}
+
+/// Refuse texts that take more than [`MAX_TEXT_BYTES`].
+pub fn refuse_expansion(name: &str, bytes: usize) -> Result<()> {
+    if bytes <= MAX_TEXT_BYTES {
+        return Ok(());
+    }
+    let message = format!("column '{name}': its texts take more than {MAX_TEXT_BYTES} bytes when they are written out");
+    Err(Error { field: Some(name.into()), ..Error::new(ErrorKind::TooLarge, message) })
 }

@@ -3,9 +3,9 @@
 //! Columns are taken and given without a look at single values where their layout allows it: what comes in as one batch
 //! stays a slice of the body.
 //!
-//! * [`ipc`]: messages and batches, with every length checked before the library reads by it.
-//! * [`columns`]: arrays as tensors.
-//! * [`build`]: tensors as arrays.
+//! * `ipc`: messages and batches, with every length checked before the library reads by it.
+//! * `columns`: arrays as tensors.
+//! * `build`: tensors as arrays; `texts`: what JSON has no type for, as text.
 
 pub(crate) mod build;
 pub(crate) mod columns;

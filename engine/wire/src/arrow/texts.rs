@@ -10,7 +10,7 @@ use arrow_array::{Array, ArrayRef, ArrowPrimitiveType};
 use arrow_schema::{DataType, TimeUnit};
 use bettong_frame::{Error, Result, Tensor};
 
-use super::columns::{Flat, dtype, flatten, tensor};
+use super::columns::{Flat, dtype, flatten, refuse_expansion, tensor};
 
 /// The values of *chunks* as a tensor that JSON can show: dates and times as ISO 8601 text, dictionaries by their values.
 pub fn shown(name: &str, chunks: &[ArrayRef]) -> Result<Tensor> {
@@ -73,6 +73,8 @@ fn looked_up(name: &str, keys: Vec<usize>, values: &ArrayRef) -> Result<ArrayRef
         Some(_) => return Err(unshowable(name, values.data_type())),
         None => bettong_frame::tensor::byte_elements(&all.data).collect(),
     };
+    let length = |&key: &usize| bytes.get(key).map_or(0, |text| text.len());
+    refuse_expansion(name, keys.iter().map(length).sum())?;
     let picked = keys.into_iter().map(|key| bytes.get(key).copied().unwrap_or_default());
     Ok(std::sync::Arc::new(arrow_array::LargeBinaryArray::from_iter_values(picked)))
 }

@@ -53,11 +53,7 @@ pub struct Text;
 #[inline]
 fn double(cursor: &mut Cursor<'_>) -> Result<f64, Problem> {
     let text = cursor.rest();
-    let start = usize::from(text.first() == Some(&b'-'));
-    let digits = text[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-    // The parser below takes more than JSON does: signs, bare points, leading zeros, words.
-    let bare_point = text.get(start + digits) == Some(&b'.') && !text.get(start + digits + 1).is_some_and(u8::is_ascii_digit);
-    if digits == 0 || bare_point || (digits > 1 && text[start] == b'0') {
+    if !begins_a_number(text) {
         return Err(not_a_number(cursor));
     }
     let Ok((value, len)) = fast_float2::parse_partial::<f64, _>(text) else { return Err(not_a_number(cursor)) };
@@ -66,6 +62,22 @@ fn double(cursor: &mut Cursor<'_>) -> Result<f64, Problem> {
     }
     cursor.advance(len);
     Ok(value)
+}
+
+/// Whether *text* is what JSON takes for a number, up to its first fraction digit. The parser takes more: plus signs, bare
+/// points, leading zeros, words. From there on it takes just what JSON does.
+#[inline]
+fn begins_a_number(text: &[u8]) -> bool {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    match digits {
+        [b'0'..=b'9', b'.', fraction, ..] => fraction.is_ascii_digit(),
+        [b'0', b'0'..=b'9', ..] => false,
+        [b'0'..=b'9', rest @ ..] => {
+            let point = rest.iter().position(|byte| !byte.is_ascii_digit());
+            point.is_none_or(|at| rest[at] != b'.' || rest.get(at + 1).is_some_and(u8::is_ascii_digit))
+        }
+        _ => false,
+    }
 }
 
 #[cold]

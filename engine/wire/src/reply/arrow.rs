@@ -11,7 +11,7 @@ use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use bettong_frame::{Error, Result, Tensor};
 use bytes::Bytes;
 
-use super::{Column, ReplyFrame, Source};
+use super::{Column, MAX_REPLY_BYTES, Metadata, ReplyFrame, Source, too_large};
 use crate::arrow::ArrowKind;
 use crate::arrow::build::{GIVEN, INNER, array};
 use crate::frames::Given;
@@ -23,6 +23,10 @@ const MAX_BATCH_ROWS: usize = 1 << 20;
 pub fn write(reply: &ReplyFrame<'_>, columns: &[Column], separator: &str, kind: ArrowKind) -> Result<Bytes> {
     if columns.is_empty() {
         return Err(Error::invalid_field("dataset", "no column of the reply is left"));
+    }
+    let per_row: usize = columns.iter().map(|column| constant_bytes(&reply.metadata, column.source)).sum();
+    if per_row.saturating_mul(reply.frame.rows) > MAX_REPLY_BYTES {
+        return Err(too_large());
     }
     let spans = spans(reply, columns);
     let most = spans.iter().map(|span| span.rows).max().unwrap_or(0);
@@ -42,7 +46,12 @@ pub fn write(reply: &ReplyFrame<'_>, columns: &[Column], separator: &str, kind: 
         batches.push(RecordBatch::try_new(schema.clone(), arrays).map_err(|error| failed(&error))?);
     }
     let schema = schema.ok_or_else(|| Error::internal("a reply has no rows"))?;
-    encode(&schema, &batches, kind).map(Bytes::from).map_err(|error| failed(&error))
+    let arrays = batches.iter().flat_map(RecordBatch::columns);
+    let size: usize = arrays.map(|array| array.to_data().get_slice_memory_size().unwrap_or(0) + 128).sum();
+    if size > MAX_REPLY_BYTES {
+        return Err(too_large());
+    }
+    encode(&schema, &batches, kind, size).map(Bytes::from).map_err(|error| failed(&error))
 }
 
 #[cold]
@@ -50,9 +59,7 @@ fn failed(error: &ArrowError) -> Error {
     Error::internal(format!("the reply can't be written as Arrow: {error}"))
 }
 
-fn encode(schema: &Schema, batches: &[RecordBatch], kind: ArrowKind) -> std::result::Result<Vec<u8>, ArrowError> {
-    let arrays = batches.iter().flat_map(RecordBatch::columns);
-    let size: usize = arrays.map(|array| array.to_data().get_slice_memory_size().unwrap_or(0) + 128).sum();
+fn encode(schema: &Schema, batches: &[RecordBatch], kind: ArrowKind, size: usize) -> std::result::Result<Vec<u8>, ArrowError> {
     let mut out = Vec::with_capacity(4096 + size);
     match kind {
         ArrowKind::File => {
@@ -69,6 +76,18 @@ fn encode(schema: &Schema, batches: &[RecordBatch], kind: ArrowKind) -> std::res
     Ok(out)
 }
 
+/// Bytes that metadata of *source* takes in each row.
+fn constant_bytes(metadata: &Metadata<'_>, source: Source) -> usize {
+    match source {
+        Source::LastModel => metadata.last_model.len(),
+        Source::PipelineVersion => metadata.pipeline_version.len(),
+        Source::Partition => metadata.partition.len(),
+        Source::Elapsed => size_of_val(metadata.elapsed_ns),
+        Source::Dropped => metadata.dropped.iter().map(|name| 4 + name.len()).sum(),
+        _ => 0,
+    }
+}
+
 /// Rows that make one batch of the reply.
 struct Span {
     /// First row, over all.
@@ -80,15 +99,10 @@ struct Span {
 
 /// Batches as they were given, cut where Arrow's 32-bit offsets could not reach.
 fn spans(reply: &ReplyFrame<'_>, columns: &[Column]) -> Vec<Span> {
-    let metadata = &reply.metadata;
     let wide = columns.iter().map(|column| match column.source {
         Source::Out(at) => reply.outputs[at].row_elements(),
         Source::In(at) if matches!(reply.frame.given, Given::Tensors) => reply.frame.columns[at].1.row_elements(),
-        Source::LastModel => metadata.last_model.len(),
-        Source::PipelineVersion => metadata.pipeline_version.len(),
-        Source::Partition => metadata.partition.len(),
-        Source::Elapsed => metadata.elapsed_ns.len(),
-        _ => 1,
+        source => constant_bytes(&reply.metadata, source),
     });
     let most = (i32::MAX as usize / wide.max().unwrap_or(1).max(1)).clamp(1, MAX_BATCH_ROWS);
     let batches: Vec<usize> = match &reply.frame.given {

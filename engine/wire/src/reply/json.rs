@@ -6,10 +6,13 @@ use bettong_frame::tensor::byte_elements;
 use bettong_frame::{Result, Tensor};
 use bytes::Bytes;
 
-use super::{Column, ReplyFrame, Source};
+use super::{Column, MAX_REPLY_BYTES, ReplyFrame, Source, too_large};
 use crate::arrow::texts::shown;
 use crate::frames::Given;
 use crate::json::write::{put_elements, put_integer, put_string};
+
+/// The first record says little of others whose texts differ, so it is not trusted beyond this.
+const MAX_RESERVED_BYTES: usize = 1 << 26;
 
 /// A part of every record.
 enum Piece<'a> {
@@ -39,6 +42,10 @@ enum Starts {
 /// Write *columns* of *reply*: flat with *separator*, else nested.
 pub fn write(reply: &ReplyFrame<'_>, columns: &[Column], separator: Option<&str>) -> Result<Bytes> {
     let pieces = pieces(reply, columns, separator)?;
+    let texts: usize = pieces.iter().map(|piece| if let Piece::Text(text) = piece { text.len() } else { 0 }).sum();
+    if texts.saturating_mul(reply.frame.rows) > MAX_REPLY_BYTES {
+        return Err(too_large());
+    }
     let mut out = vec![b'['];
     for row in 0..reply.frame.rows {
         if row > 0 {
@@ -52,8 +59,11 @@ pub fn write(reply: &ReplyFrame<'_>, columns: &[Column], separator: Option<&str>
             }
         }
         if row == 0 {
-            let record = out.len();
-            out.reserve(record.saturating_mul(reply.frame.rows - 1) + record / 8);
+            let others = out.len().saturating_mul(reply.frame.rows - 1);
+            out.reserve(others.min(MAX_RESERVED_BYTES));
+        }
+        if out.len() > MAX_REPLY_BYTES {
+            return Err(too_large());
         }
     }
     out.push(b']');

@@ -12,6 +12,15 @@ use crate::arrow::ArrowKind;
 use crate::dataset::Dataset;
 use crate::frames::{Frame, Given};
 
+/// Metadata is written for each row, so that a reply may be much larger than its request.
+const MAX_REPLY_BYTES: usize = 1 << 31;
+
+#[cold]
+fn too_large() -> Error {
+    let hint = "leave columns out with dataset and dataset.exclude, or send fewer rows";
+    Error::new(ErrorKind::TooLarge, format!("the reply would be larger than {MAX_REPLY_BYTES} bytes: {hint}"))
+}
+
 /// What a reply tells of the pipeline and of the time that it took.
 #[derive(Clone, Copy, Debug)]
 pub struct Metadata<'a> {

@@ -1,0 +1,129 @@
+"""Time that is up and clients that left: nothing is run for them, and nobody else notices."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import onnx_files
+import pytest
+from grpc import aio
+from loads import UNLIMITED, Load, one_row, value_of
+from servers import Server, serving
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+
+pytestmark = pytest.mark.slow
+
+# About 40 ms of one core for each row.
+TURNS = 2_000
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Serve one slow model on one thread, a row at a time."""
+    folder: Path = tmp_path_factory.mktemp("deadlines")
+    with serving(folder / "data", lanes=1, compute_threads=1, max_batch_rows=1) as running:
+        running.deploy("slow", onnx_files.slow(TURNS), folder)
+        yield running
+
+
+def rows_run(server: Server) -> float:
+    return server.counts().total("bettong_batch_rows_sum", pipeline="slow")
+
+
+async def test_requests_whose_time_is_up_are_not_run(server: Server) -> None:
+    """Of a hundred that come at once, about as many are run as are answered in time."""
+    before = rows_run(server)
+    async with aio.insecure_channel(server.data, UNLIMITED) as channel:
+        load = Load(channel, "slow")
+        await asyncio.gather(*(load.send(number, 0.4) for number in range(100)))
+        # One more without a deadline comes back only when all before it are done with.
+        await load.send(100)
+    run = rows_run(server) - before
+    codes = load.outcomes.codes
+    print(f"{dict(codes)}, rows run {run}")
+    assert codes["OK"] >= 2
+    assert codes["DEADLINE_EXCEEDED"] + codes["RESOURCE_EXHAUSTED"] >= 50, "too few were late"
+    assert run <= codes["OK"] + 3
+    assert load.outcomes.wrong == []
+
+
+@pytest.mark.parametrize("way", ["grpc", "grpc parameter", "rest header", "rest parameter", "native header"])
+async def test_a_deadline_can_be_given_in_each_protocol(server: Server, way: str) -> None:
+    """5 ms are never enough for this model; the status is the protocol's own."""
+    if way.startswith("grpc"):
+        async with aio.insecure_channel(server.data) as channel:
+            request = one_row("slow", 1)
+            timeout_s = 0.005 if way == "grpc" else None
+            if timeout_s is None:
+                request.parameters["timeout"].int64_param = 5_000
+            with pytest.raises(aio.AioRpcError) as caught:
+                await GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=timeout_s)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        return
+    path = "/v1/pipelines/slow/infer" if way == "native header" else "/v2/models/slow/infer"
+    body: Any = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1]}]}
+    headers = {} if way == "rest parameter" else {"x-request-timeout-ms": "5"}
+    if way == "rest parameter":
+        body["parameters"] = {"timeout": 5_000}
+    if way == "native header":
+        body = [{"x": 1}]
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        reply = await client.post(path, json=body, headers=headers)
+    assert reply.status_code == 504, reply.text
+    assert "deadline" in reply.json()["error"]
+
+
+@pytest.mark.parametrize("way", ["unary", "stream", "rest"])
+async def test_requests_of_clients_that_left_are_not_run(server: Server, way: str) -> None:
+    """Thirty are sent and abandoned while one runs; a neighbour that stays is answered right."""
+    before = rows_run(server)
+    async with aio.insecure_channel(server.data) as other:
+        stub = GRPCInferenceServiceStub(other)
+        first = stub.ModelInfer(one_row("slow", 1))
+        await abandon(server, way, 30)
+        neighbour = await stub.ModelInfer(one_row("slow", 2))
+        assert value_of(await first) == 1
+        assert value_of(neighbour) == 2
+    # The last permits are given back beside the answers; a place that is lost for good runs into the test's time-out.
+    while server.counts().total("bettong_requests_in_flight") > 0:
+        pass
+    run = rows_run(server) - before
+    print(f"abandoned 30 by {way}, rows run {run}")
+    assert run <= 2 + 5
+
+
+async def abandon(server: Server, way: str, count: int) -> None:
+    """Send requests and leave before any can be answered, but after all have arrived."""
+    if way in {"unary", "stream"}:
+        async with aio.insecure_channel(server.data) as channel:
+            stub = GRPCInferenceServiceStub(channel)
+            if way == "unary":
+                calls = [stub.ModelInfer(one_row("slow", number)) for number in range(count)]
+            else:
+                call = stub.ModelStreamInfer()
+                for number in range(count):
+                    await call.write(one_row("slow", number))
+                calls = [call]
+            await arrived(server, count)
+            for call in calls:
+                call.cancel()
+        return
+    body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1]}]}
+    limits = httpx.Limits(max_connections=count)
+    async with httpx.AsyncClient(base_url=server.url, limits=limits, timeout=20) as client:
+        tasks = [asyncio.ensure_future(client.post("/v2/models/slow/infer", json=body)) for _ in range(count)]
+        await arrived(server, count)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def arrived(server: Server, count: int) -> None:
+    """Wait until nearly all of *count* requests are under way; each look is a call, which gives the server its turn."""
+    while True:
+        counts = await asyncio.to_thread(server.counts)
+        if counts.total("bettong_requests_in_flight") > count - 5:
+            return
