@@ -93,7 +93,9 @@ def ragged(dtype: str = "FP32") -> bytes:
         helper.make_node("Slice", ["shape", "one", "two"], ["width"]),
         helper.make_node("Expand", ["width", "rows"], ["length"]),
     ]
-    weights = [numpy_helper.from_array(np.array([value], np.int64), name) for value, name in enumerate(("zero", "one", "two"))]
+    weights = [
+        numpy_helper.from_array(np.array([value], np.int64), name) for value, name in enumerate(("zero", "one", "two"))
+    ]
     outputs: list[Port] = [
         ("y", ONNX_TYPES[dtype], ["rows", "free"]),
         ("length", TensorProto.INT64, ["rows"]),

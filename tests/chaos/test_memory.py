@@ -116,7 +116,9 @@ async def test_large_requests_give_their_memory_back(tmp_path: Path) -> None:
         request = pb.ModelInferRequest(model_name="identity")
         request.inputs.add(name="x", datatype="FP32", shape=[rows, 4])
         request.raw_input_contents.append(bytes(rows * 16))
-        text = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1000000,4],"data":[' + b"0," * (4 * rows - 1) + b"0]}]}"
+        text = (
+            b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1000000,4],"data":[' + b"0," * (4 * rows - 1) + b"0]}]}"
+        )
 
         async def both() -> None:
             async with aio.insecure_channel(server.data, UNLIMITED) as channel:

@@ -54,7 +54,9 @@ async def test_a_refusal_over_rest_says_when_to_come_back(tmp_path: Path) -> Non
         server.deploy("slow", onnx_files.slow(TURNS), tmp_path)
         async with httpx.AsyncClient(base_url=server.url, timeout=20) as client:
             replies = await asyncio.gather(*(client.post("/v2/models/slow/infer", json=body) for _ in range(40)))
-            native = await asyncio.gather(*(client.post("/v1/pipelines/slow/infer", json=[{"x": 1}]) for _ in range(40)))
+            native = await asyncio.gather(
+                *(client.post("/v1/pipelines/slow/infer", json=[{"x": 1}]) for _ in range(40))
+            )
     for group, key in ((replies, "error"), (native, "code")):
         refused = [reply for reply in group if reply.status_code == 429]
         assert len(refused) > 5

@@ -101,7 +101,9 @@ async def test_only_poisonous_requests_fail(server: Server, seed: int, share: fl
     before = server.counts()
     async with aio.insecure_channel(server.data, UNLIMITED) as channel:
         stub = GRPCInferenceServiceStub(channel)
-        await asyncio.gather(*(unary(stub, ask) for ask in asks[::2]), stream(stub, asks[1::4]), stream(stub, asks[3::4]))
+        await asyncio.gather(
+            *(unary(stub, ask) for ask in asks[::2]), stream(stub, asks[1::4]), stream(stub, asks[3::4])
+        )
     after = server.counts()
     good = after.total("bettong_requests_total", code="OK") - before.total("bettong_requests_total", code="OK")
     assert good == len(asks) - poison

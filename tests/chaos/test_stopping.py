@@ -3,9 +3,9 @@
 import asyncio
 import signal
 import socket
-from subprocess import TimeoutExpired
 from collections import Counter
 from pathlib import Path
+from subprocess import TimeoutExpired
 from typing import Any
 
 import grpc
@@ -21,8 +21,8 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 pytestmark = pytest.mark.slow
 
-# About 40 ms of one core for each row.
-TURNS = 2_000
+# About 80 ms of one core for each row: long enough for all requests to arrive before the first are answered.
+TURNS = 4_000
 
 
 async def in_flight(server: Server, count: int) -> None:
@@ -206,11 +206,13 @@ def test_a_taken_port_is_told_in_one_line(tmp_path: Path) -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        command = [str(Path(sys.executable).with_name("bettong")), "up", "--port", str(port), "--data", str(tmp_path / "d")]
+        others = ["--control-port", "0", "--metrics-port", "0", "--data", str(tmp_path / "d")]
+        command = [str(Path(sys.executable).with_name("bettong")), "up", "--port", str(port), *others]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert ended.returncode != 0
+    assert "in use" in ended.stderr
     (line,) = [line for line in ended.stderr.splitlines() if str(port) in line]
-    assert "in use" in line
+    assert line.count("choose another port") == 1
     assert "Traceback" not in ended.stderr
 
 
@@ -220,7 +222,14 @@ def test_a_locked_data_folder_is_told_in_one_line(tmp_path: Path) -> None:
     import sys
 
     with serving(tmp_path / "data", lanes=1) as server:
-        command = [str(Path(sys.executable).with_name("bettong")), "up", "--port", "0", "--data", str(tmp_path / "data")]
+        command = [
+            str(Path(sys.executable).with_name("bettong")),
+            "up",
+            "--port",
+            "0",
+            "--data",
+            str(tmp_path / "data"),
+        ]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
         assert ended.returncode != 0
         (line,) = ended.stderr.strip().splitlines()

@@ -58,7 +58,9 @@ def test_a_file_is_served_and_what_is_printed_works_when_pasted(model: Path, tmp
         assert "out" in reply[0]
         start = next(at for at, text in enumerate(welcome) if text.startswith("import bettong"))
         snippet = "\n".join(text for text in welcome[start:] if not text.startswith("Ctrl-C"))
-        shown = subprocess.run([sys.executable, "-c", snippet], capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
+        shown = subprocess.run(
+            [sys.executable, "-c", snippet], capture_output=True, text=True, timeout=TIMEOUT_S, check=True
+        )
         assert "out" in shown.stdout
         process.send_signal(signal.SIGINT)
         assert process.wait(TIMEOUT_S) == 0

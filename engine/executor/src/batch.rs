@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use bettong_frame::{BatchMode, Error, Request, Result, Shape, Tensor};
+use bettong_frame::{BatchMode, Error, ErrorKind, Request, Result, Shape, Tensor};
 use bettong_runtimes::View;
 use bytes::BytesMut;
 use smallvec::SmallVec;
@@ -27,6 +27,8 @@ const PIECE_ROWS: usize = 4096;
 /// Runs batches on one thread, reusing its memory.
 #[derive(Default)]
 pub struct Runner {
+    /// When nobody waits for the batch any more; looked at between steps and between pieces.
+    give_up_at: Option<Instant>,
     /// For inputs that do not lie on a boundary of their element type.
     realigned: Vec<AlignedBuffer>,
 }
@@ -37,7 +39,9 @@ impl Runner {
         let rows: usize = batch.iter().map(|request| request.rows).sum();
         program.metrics.batch_rows.observe(rows as u64);
         program.running_rows.fetch_add(rows, Relaxed);
+        self.give_up_at = last_deadline(batch);
         let outcome = self.run_requests(&program.spec, batch, rows);
+        self.give_up_at = None;
         program.running_rows.fetch_sub(rows, Relaxed);
         match outcome {
             Ok((outputs, steps_ns)) => {
@@ -48,6 +52,9 @@ impl Runner {
                     step.run.observe(elapsed);
                 }
                 answer_all(program, batch, outputs, &steps_ns, (formed, done, rows));
+            }
+            Err(error) if error.kind == ErrorKind::DeadlineExceeded => {
+                batch.drain(..).for_each(|request| request.reply.answer(Err(error.clone())));
             }
             Err(error) if batch.len() == 1 => {
                 let error = self.locate(&program.spec, &batch[0], error);
@@ -86,6 +93,7 @@ impl Runner {
             let count = piece.min(rows - at);
             let part: Tensors = inputs.iter().map(|input| input.slice_rows(at, count)).collect();
             let (outputs, part_times) = self.run_steps(spec, &part)?;
+            self.check_time(Instant::now())?;
             times.iter_mut().zip(part_times).for_each(|(sum, time)| *sum += time);
             pieces.push(outputs);
             at += count;
@@ -93,12 +101,20 @@ impl Runner {
         Ok((concatenate(&pieces, rows)?, times))
     }
 
+    /// Stop when nobody waits any more.
+    fn check_time(&self, now: Instant) -> Result<()> {
+        if self.give_up_at.is_some_and(|at| at <= now) { Err(deadline_exceeded()) } else { Ok(()) }
+    }
+
     /// Run every step once over *inputs*.
     fn run_steps(&mut self, spec: &ProgramSpec, inputs: &[Tensor]) -> Result<(Tensors, StepTimes)> {
         let mut produced: SmallVec<[Tensors; 2]> = SmallVec::new();
         let mut times = StepTimes::new();
         let mut start = Instant::now();
-        for step in &spec.steps {
+        for (at, step) in spec.steps.iter().enumerate() {
+            if at > 0 {
+                self.check_time(start)?;
+            }
             let given: SmallVec<[&Tensor; 4]> = step.inputs.iter().map(|&source| find(inputs, &produced, source)).collect();
             let outputs = self.run_model(step.model.as_ref(), &given)?;
             drop(given);
@@ -159,6 +175,11 @@ impl Runner {
 fn unix_ms() -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(0, |since| since.as_millis() as i64)
+}
+
+/// The last deadline of *batch*; `None` when a request has none.
+fn last_deadline(batch: &[Request]) -> Option<Instant> {
+    batch.iter().map(|request| request.deadline).reduce(|one, other| Some(one?.max(other?))).flatten()
 }
 
 /// The bytes of *tensor* where its elements can be read, copied only when they must be.

@@ -280,6 +280,26 @@ fn passed_deadlines_and_clients_that_left_are_not_run() {
 }
 
 #[test]
+fn later_steps_are_not_run_when_every_deadline_has_passed() {
+    let gate = Arc::new(Gate::default());
+    let served = Setup { lanes: 1, steps: 2, gate: Some(gate.clone()), ..Setup::default() }.serve();
+    let client = Client::new();
+    let mut request = client.request(0, &[1.0]);
+    let deadline = Instant::now() + Duration::from_millis(50);
+    request.deadline = Some(deadline);
+    served.target.submit(request);
+    gate.wait_for_run();
+    // The first step is held until the deadline has passed; there is no other way to be sure of it than the clock.
+    while Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    gate.open();
+    let (_, outcome) = client.take(1).remove(0);
+    assert_eq!(ErrorKind::DeadlineExceeded, outcome.unwrap_err().kind);
+    assert_eq!(1, served.model.runs.load(SeqCst));
+}
+
+#[test]
 fn a_full_queue_refuses_with_a_time_to_try_again() {
     let gate = Arc::new(Gate::default());
     let served = Setup { lanes: 1, gate: Some(gate.clone()), max_queue_rows: 10, ..Setup::default() }.serve();

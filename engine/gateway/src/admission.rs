@@ -21,8 +21,12 @@ pub struct Permit {
     bytes: i64,
 }
 
-/// When a refused client may try again: about what a full gateway takes to answer a part of what it holds.
-const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// A refused client may try again when a request has been answered on average: by then its place is free. Assumed when
+/// nothing has been answered yet.
+const UNKNOWN_REQUEST_TIME: Duration = Duration::from_millis(100);
+
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_secs(30);
 
 impl Permit {
     /// Take a place for a body of *bytes*, or refuse at once.
@@ -34,7 +38,7 @@ impl Permit {
         // A request alone is always admitted: its size has been checked against the limit of one request.
         let fits = requests < limits.requests && (held + bytes <= limits.bytes || requests == 0);
         let permit = Self { registry: registry.clone(), bytes };
-        if fits { Ok(permit) } else { Err(refusal(requests, held)) }
+        if fits { Ok(permit) } else { Err(refusal(registry, requests, held)) }
     }
 }
 
@@ -47,8 +51,12 @@ impl Drop for Permit {
 }
 
 #[cold]
-fn refusal(requests: i64, bytes: i64) -> Error {
-    Error::overloaded(format!("the server is at its limit: {requests} requests with {bytes} bytes are under way"), RETRY_AFTER)
+fn refusal(registry: &Registry, requests: i64, bytes: i64) -> Error {
+    let mean = registry.mean_request_ns().map_or(UNKNOWN_REQUEST_TIME, Duration::from_nanos);
+    // Spread over half as much again by where the caller stands in line, so that the refused do not come back together.
+    let spread = mean.mul_f64((requests % 64) as f64 / 128.0);
+    let after = (mean + spread).clamp(SHORTEST, LONGEST);
+    Error::overloaded(format!("the server is at its limit: {requests} requests with {bytes} bytes are under way"), after)
 }
 
 #[cfg(test)]

@@ -37,6 +37,6 @@ pub fn from_load(error: &LoadError) -> PyErr {
 
 /// A taken address as an exception.
 pub fn address_in_use(address: &str) -> PyErr {
-    let message = format!("{address} is already in use by another process; choose another port");
+    let message = format!("{address} is already in use by another process");
     with_code(AddressInUseError::new_err(message), "UNAVAILABLE")
 }

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -13,6 +13,7 @@ const BUFFERED_LINES: usize = 8192;
 static LEVEL: AtomicU8 = AtomicU8::new(INFO);
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 static WRITER: OnceLock<WorkerGuard> = OnceLock::new();
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 
 const DEBUG: u8 = 0;
 const INFO: u8 = 1;
@@ -23,6 +24,11 @@ const ERROR: u8 = 3;
 #[inline]
 pub fn debug_enabled() -> bool {
     LEVEL.load(Relaxed) == DEBUG
+}
+
+/// Lines that were dropped because the writer lagged.
+pub fn dropped_lines() -> u64 {
+    DROPPED.get().map_or(0, |counter| counter.dropped_lines() as u64)
 }
 
 /// Set the level: debug, info, warning or error. Returns false for anything else.
@@ -46,8 +52,10 @@ fn install() {
     }
     let (writer, guard) =
         NonBlockingBuilder::default().buffered_lines_limit(BUFFERED_LINES).lossy(true).finish(std::io::stderr());
+    let writer_drops = writer.error_counter();
     let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer);
     // Libraries may only speak up when something is wrong: their debug lines tell nothing about a request.
+    let _ = DROPPED.set(writer_drops);
     let wanted = filter_fn(|metadata| {
         let ours = metadata.target().starts_with("bettong");
         rank(*metadata.level()) >= if ours { LEVEL.load(Relaxed) } else { WARNING.max(LEVEL.load(Relaxed)) }

@@ -250,6 +250,14 @@ impl Registry {
         all.retain(|metrics| metrics.pipeline != pipeline || metrics.version == version);
     }
 
+    /// Mean time of an answered request over all pipelines; `None` before the first.
+    pub fn mean_request_ns(&self) -> Option<u64> {
+        let all = self.pipelines();
+        let (count, sum) =
+            all.iter().fold((0, 0), |(count, sum), metrics| (count + metrics.total.cumulative().1, sum + metrics.total.sum()));
+        sum.checked_div(count)
+    }
+
     /// All pipeline versions that are counted.
     pub fn pipelines(&self) -> Vec<Arc<PipelineMetrics>> {
         self.pipelines.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()

@@ -37,6 +37,7 @@ pub fn render(registry: &Registry, version: &str) -> String {
     let _ = writeln!(page.text, "bettong_build_info{{version=\"{version}\"}} 1");
     process(&mut page);
     gateway(&mut page, registry);
+    log_lines(&mut page);
     pipelines(&mut page, &registry.pipelines());
     page.text
 }
@@ -93,6 +94,15 @@ fn gateway(page: &mut Page, registry: &Registry) {
         page.head(name, "counter", help);
         page.value(name, "", counter.get());
     }
+}
+
+fn log_lines(page: &mut Page) {
+    page.head(
+        "bettong_log_lines_dropped_total",
+        "counter",
+        "Log lines of the engine that were dropped because the writer lagged.",
+    );
+    page.value("bettong_log_lines_dropped_total", "", crate::log::dropped_lines());
 }
 
 fn labels(metrics: &PipelineMetrics) -> String {

@@ -165,7 +165,8 @@ class ModelApp:
 
 def _check_length(draft: ModelDraft, upload: Upload) -> None:
     if upload.size_bytes == 0:
-        raise InvalidModelError("the file is empty", fields={"chunk": "the file is empty"})
+        message = "the file is empty, so it is not an ONNX model"
+        raise InvalidModelError(message, fields={"chunk": message})
     if draft.size_bytes and draft.size_bytes != upload.size_bytes:
         message = f"{upload.size_bytes} bytes came, {draft.size_bytes} were announced; the file is cut off"
         raise InvalidArgumentError(message, fields={"size_bytes": message})

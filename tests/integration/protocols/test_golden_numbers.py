@@ -124,9 +124,7 @@ def test_counts_of_a_thousand_frauds(golden: Server, fixtures_path: Path, sender
 @pytest.mark.slow
 @pytest.mark.parametrize("sender", SENDERS)
 @pytest.mark.parametrize(("model", "count"), [("houseprice-rf", 57), ("houseprice-gbr", 68), ("houseprice-xgb", 64)])
-def test_counts_of_a_thousand_houses(
-    golden: Server, fixtures_path: Path, sender: str, model: str, count: int
-) -> None:
+def test_counts_of_a_thousand_houses(golden: Server, fixtures_path: Path, sender: str, model: str, count: int) -> None:
     """So many are over a million."""
     rows = read_rows(fixtures_path / "houseprice/xtest-1k.df.json")
     column = "input" if model == "houseprice-xgb" else "float_input"

@@ -226,7 +226,7 @@ def test_curl_pipes_chunks_over_both_versions(server: Server) -> None:
 
 
 def test_an_upgrade_to_http2_is_not_needed(server: Server) -> None:
-    """curl offers it over HTTP/1.1; the request is served either way."""
+    """Curl offers it over HTTP/1.1; the request is served either way."""
     reply = curl("--http2", f"{server.url}/healthz")
     assert json.loads(reply) == {"live": True}
 

@@ -137,7 +137,13 @@ def test_chunked_bodies_are_read(wire: Wire, size: int) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"zz\r\nabc\r\n0\r\n\r\n", b"-1\r\na\r\n0\r\n\r\n", b"3\r\nabcdef\r\n0\r\n\r\n", b"FFFFFFFFFFFFFFFFF\r\n", b"\r\n\r\n"],
+    [
+        b"zz\r\nabc\r\n0\r\n\r\n",
+        b"-1\r\na\r\n0\r\n\r\n",
+        b"3\r\nabcdef\r\n0\r\n\r\n",
+        b"FFFFFFFFFFFFFFFFF\r\n",
+        b"\r\n\r\n",
+    ],
 )
 def test_bad_chunks_are_refused_and_the_connection_ends(wire: Wire, body: bytes) -> None:
     """What follows can't be told apart from a body."""
@@ -164,7 +170,9 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_sent(wire: Wire) -> No
     assert wire.is_closed()
 
 
-@pytest.mark.parametrize("path", ["/v2/health/live", "/v2", "/v2/models/tagged", "/healthz", "/readyz", "/openapi.json"])
+@pytest.mark.parametrize(
+    "path", ["/v2/health/live", "/v2", "/v2/models/tagged", "/healthz", "/readyz", "/openapi.json"]
+)
 def test_head_is_get_without_the_body(wire: Wire, path: str) -> None:
     """Same status and length, and the connection is in step afterwards."""
     wire.send(get(path), get(path, method="HEAD"), get("/healthz"))
@@ -198,7 +206,18 @@ def test_a_method_that_is_not_there_is_told_with_those_that_are(wire: Wire, meth
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/nothing", "/v2/nothing", "/v2/models", "/v2/models/", "/v2/models/tagged/nothing", "/v2/../v1", "//v2", "/v1", "*"],
+    [
+        "/",
+        "/nothing",
+        "/v2/nothing",
+        "/v2/models",
+        "/v2/models/",
+        "/v2/models/tagged/nothing",
+        "/v2/../v1",
+        "//v2",
+        "/v1",
+        "*",
+    ],
 )
 def test_unknown_paths_are_not_found(wire: Wire, path: str) -> None:
     """With a JSON error."""
@@ -241,7 +260,12 @@ def test_ambiguous_framing_is_refused_and_nothing_behind_it_is_served(wire: Wire
 
 @pytest.mark.parametrize(
     "line",
-    ["GET /healthz HTTP/1.1", "GET  /healthz HTTP/1.1\r\nHost: h", "GET /healthz HTTP/9.9\r\nHost: h", "GET\r\nHost: h"],
+    [
+        "GET /healthz HTTP/1.1",
+        "GET  /healthz HTTP/1.1\r\nHost: h",
+        "GET /healthz HTTP/9.9\r\nHost: h",
+        "GET\r\nHost: h",
+    ],
     ids=["no host", "two blanks", "version", "no path"],
 )
 def test_heads_that_are_no_http_are_refused(wire: Wire, line: str) -> None:
@@ -307,11 +331,17 @@ def test_trace_context_and_request_id_come_back(wire: Wire) -> None:
         assert sent.items() <= reply.headers.items()
 
 
-def test_a_request_without_an_id_is_given_one(wire: Wire) -> None:
+def test_a_failed_request_without_an_id_is_given_one(wire: Wire) -> None:
     """So that its log line can be found."""
-    wire.send(post(), post())
+    wire.send(post(body=b"{"), post(body=b"{"))
     first, second = wire.reply(), wire.reply()
     assert first.headers["x-request-id"] != second.headers["x-request-id"]
+
+
+def test_a_traced_request_without_an_id_is_called_by_its_trace(wire: Wire) -> None:
+    """One name in the trace viewer and in the logs."""
+    wire.send(post("Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"))
+    assert wire.reply().headers["x-request-id"] == "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 def test_a_header_can_not_be_split_by_an_echoed_value(wire: Wire) -> None:

@@ -23,6 +23,7 @@ SETTINGS = hypothesis.settings(
     max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(hypothesis.HealthCheck)
 )
 
+
 def no_internal_error(_context: object, response: Any, _case: object) -> None:
     """Refuse 5xx, except the two that tell what is not supported and what is not loaded."""
     assert response.status_code < 500 or response.status_code in {501, 503}, response.text
