@@ -53,7 +53,7 @@ def retry_hint_s(error: aio.AioRpcError) -> float | None:
     """Return the seconds of RetryInfo, if a status has one."""
     for key, value in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin":
-            for detail in Status.FromString(value).details:  # type: ignore[arg-type]  # binary by its suffix
+            for detail in Status.FromString(value).details:
                 info = RetryInfo()
                 if detail.Unpack(info):
                     return float(info.retry_delay.ToTimedelta().total_seconds())

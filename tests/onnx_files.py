@@ -1,15 +1,16 @@
 """ONNX files with a known answer, made on the spot for tests of the whole product."""
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-Port = tuple[str, int, Sequence[int | str]]
+Port: TypeAlias = tuple[str, int, Sequence[int | str]]
 
 # Every dtype of the Open Inference Protocol, by its name, with the ONNX element type.
-ONNX_TYPES = {
+ONNX_TYPES: dict[str, int] = {
     "BOOL": TensorProto.BOOL,
     "UINT8": TensorProto.UINT8,
     "UINT16": TensorProto.UINT16,
@@ -30,8 +31,8 @@ ONNX_TYPES = {
 def identity(dtype: str, width: int = 4) -> bytes:
     """Return a file that gives back `x`, rows of a dtype, as `y`."""
     node = helper.make_node("Identity", ["x"], ["y"])
-    given, output = (("x", ONNX_TYPES[dtype], ["rows", width]), ("y", ONNX_TYPES[dtype], ["rows", width]))
-    return _file([node], [given], [output])
+    kind = ONNX_TYPES[dtype]
+    return _file([node], [("x", kind, ["rows", width])], [("y", kind, ["rows", width])])
 
 
 def tagged() -> bytes:
@@ -70,8 +71,12 @@ def poisonable() -> bytes:
     """
     table = np.arange(TABLE_ROWS, dtype=np.float32) / 2
     node = helper.make_node("Gather", ["table", "x"], ["y"], axis=0)
-    given, output = ("x", TensorProto.INT64, ["rows", 1]), ("y", TensorProto.FLOAT, ["rows", 1])
-    return _file([node], [given], [output], [numpy_helper.from_array(table, "table")])
+    return _file(
+        [node],
+        [("x", TensorProto.INT64, ["rows", 1])],
+        [("y", TensorProto.FLOAT, ["rows", 1])],
+        [numpy_helper.from_array(table, "table")],
+    )
 
 
 def entangled() -> bytes:
@@ -80,8 +85,7 @@ def entangled() -> bytes:
         helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0], keepdims=1),
         helper.make_node("Sub", ["x", "mean"], ["y"]),
     ]
-    given, output = ("x", TensorProto.FLOAT, ["rows", 1]), ("y", TensorProto.FLOAT, ["rows", 1])
-    return _file(nodes, [given], [output])
+    return _file(nodes, [("x", TensorProto.FLOAT, ["rows", 1])], [("y", TensorProto.FLOAT, ["rows", 1])])
 
 
 def ragged(dtype: str = "FP32") -> bytes:
@@ -107,6 +111,13 @@ def fixed_rows(rows: int = 1) -> bytes:
     """Return a file that takes and gives so many rows and no others."""
     node = helper.make_node("Identity", ["x"], ["y"])
     return _file([node], [("x", TensorProto.FLOAT, [rows, 2])], [("y", TensorProto.FLOAT, [rows, 2])])
+
+
+def scaled(factor: float) -> bytes:
+    """Return a file that gives `x` FP32 [rows, 1] times a number as `y`."""
+    node = helper.make_node("Mul", ["x", "factor"], ["y"])
+    weight = numpy_helper.from_array(np.array([factor], np.float32), "factor")
+    return _file([node], [("x", TensorProto.FLOAT, ["rows", 1])], [("y", TensorProto.FLOAT, ["rows", 1])], [weight])
 
 
 def slow(turns: int, size: int = 128) -> bytes:
@@ -149,8 +160,9 @@ def slow(turns: int, size: int = 128) -> bytes:
         helper.make_node("ReduceMean", ["turned", "axes"], ["mean"], keepdims=0),
         helper.make_node("Reshape", ["mean", "column"], ["y"]),
     ]
-    given, output = ("x", TensorProto.FLOAT, ["rows", 1]), ("y", TensorProto.FLOAT, ["rows", 1])
-    return _file(nodes, [given], [output], constants, opset=18)
+    return _file(
+        nodes, [("x", TensorProto.FLOAT, ["rows", 1])], [("y", TensorProto.FLOAT, ["rows", 1])], constants, opset=18
+    )
 
 
 def _file(

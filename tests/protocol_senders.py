@@ -127,7 +127,8 @@ def arrow_bytes(table: pa.Table, kind: str) -> bytes:
 def arrow_read(body: bytes, kind: str) -> pa.Table:
     """Read a table from a file or from a stream."""
     reader: Any = {FILE_TYPE: pa.ipc.open_file, STREAM_TYPE: pa.ipc.open_stream}[kind]
-    return reader(body).read_all()
+    table: pa.Table = reader(body).read_all()
+    return table
 
 
 def native_arrow(kind_in: str, kind_out: str) -> Sender:

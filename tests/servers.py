@@ -149,7 +149,7 @@ def spawn(folder: Path, settings: Mapping[str, str] | None = None) -> Server:
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "bettong_gateway"],
-        env=os.environ | defaults | (settings or {}),
+        env=os.environ | defaults | dict(settings or {}),
         stderr=subprocess.PIPE,
     )
     server = Server(process)

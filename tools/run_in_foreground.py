@@ -14,7 +14,7 @@ def main() -> int:
     """Return the command's exit code, 128 + n if signal n ended it."""
     command, terminal, ours = sys.argv[1:], sys.stdin.fileno(), os.getpgrp()
     if not os.isatty(terminal) or os.tcgetpgrp(terminal) != ours:
-        os.execvp(command[0], command)
+        os.execvp(command[0], command)  # noqa: S606 - the command is the recipe's own
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     with subprocess.Popen(command, process_group=0) as process:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -1,4 +1,5 @@
 """Time that is up and clients that left: nothing is run for them, and nobody else notices."""
+# ruff: noqa: T201 - a seed decides what happens, and a run says what it did
 
 import asyncio
 from collections.abc import Iterator
@@ -50,9 +51,16 @@ async def test_requests_whose_time_is_up_are_not_run(server: Server) -> None:
     assert load.outcomes.wrong == []
 
 
+async def idle(server: Server) -> None:
+    """Wait until what other tests have left behind is done with: an answer says that it was this one's turn."""
+    async with aio.insecure_channel(server.data) as channel:
+        assert value_of(await GRPCInferenceServiceStub(channel).ModelInfer(one_row("slow", 1))) == 1
+
+
 @pytest.mark.parametrize("way", ["grpc", "grpc parameter", "rest header", "rest parameter", "native header"])
 async def test_a_deadline_can_be_given_in_each_protocol(server: Server, way: str) -> None:
     """5 ms are never enough for this model; the status is the protocol's own."""
+    await idle(server)
     if way.startswith("grpc"):
         async with aio.insecure_channel(server.data) as channel:
             request = one_row("slow", 1)
@@ -107,7 +115,7 @@ async def abandon(server: Server, way: str, count: int) -> None:
                 for number in range(count):
                     await call.write(one_row("slow", number))
                 calls = [call]
-            await arrived(server, count)
+            await arrived(server, count - 4)
             for call in calls:
                 call.cancel()
         return
@@ -115,15 +123,70 @@ async def abandon(server: Server, way: str, count: int) -> None:
     limits = httpx.Limits(max_connections=count)
     async with httpx.AsyncClient(base_url=server.url, limits=limits, timeout=20) as client:
         tasks = [asyncio.ensure_future(client.post("/v2/models/slow/infer", json=body)) for _ in range(count)]
-        await arrived(server, count)
+        await arrived(server, count - 4)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
 
 
 async def arrived(server: Server, count: int) -> None:
-    """Wait until nearly all of *count* requests are under way; each look is a call, which gives the server its turn."""
+    """Wait until *count* requests are under way; each look is a call, which gives the server its turn."""
     while True:
         counts = await asyncio.to_thread(server.counts)
-        if counts.total("bettong_requests_in_flight") > count - 5:
+        if counts.total("bettong_requests_in_flight") >= count:
             return
+
+
+@pytest.fixture(scope="module")
+def chained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Serve `chain`: two slow models in a row, about 200 ms each."""
+    folder = tmp_path_factory.mktemp("chained")
+    path = folder / "slow.onnx"
+    path.write_bytes(onnx_files.slow(5 * TURNS))
+    with serving(folder / "data", lanes=1, compute_threads=1) as running, running.client() as client:
+        first = client.upload_model("first", path)
+        second = client.upload_model("second", path).configure(tensor_fields=["y"])
+        client.build_pipeline("chain").add_model_step(first).add_model_step(second).deploy()
+        yield running
+
+
+def runs(server: Server) -> tuple[float, float]:
+    """Return how often the first and the second step of the chain have run."""
+    counts = server.counts()
+    first, second = (counts.total("bettong_step_run_duration_seconds_count", pipeline="chain", step=at) for at in "01")
+    return first, second
+
+
+async def test_a_chain_is_not_continued_for_a_client_that_left(chained: Server) -> None:
+    """The step that runs is finished, the next is not begun."""
+    async with aio.insecure_channel(chained.data) as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        assert value_of(await stub.ModelInfer(one_row("chain", 3))) == 3
+        first, second = runs(chained)
+        for _ in range(3):
+            call = stub.ModelInfer(one_row("chain", 1))
+            await arrived(chained, 1)
+            call.cancel()
+            while chained.counts().total("bettong_requests_in_flight") > 0:
+                pass
+    print(f"first step run {runs(chained)[0] - first} times, second {runs(chained)[1] - second}")
+    assert runs(chained)[1] - second == 0
+
+
+async def test_a_chain_is_not_continued_after_its_deadline(chained: Server) -> None:
+    """The time is over in the first step; the second is not begun."""
+    async with aio.insecure_channel(chained.data) as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        assert value_of(await stub.ModelInfer(one_row("chain", 3))) == 3
+        whole_s = loop.time() - started
+        second = runs(chained)[1]
+        for _ in range(3):
+            with pytest.raises(aio.AioRpcError) as caught:
+                # The client waits longer, so that the server's own answer is seen.
+                request = one_row("chain", 1)
+                request.parameters["timeout"].int64_param = int(whole_s * 0.3 * 1e6)
+                await stub.ModelInfer(request)
+            assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert runs(chained)[1] == second

@@ -1,4 +1,5 @@
 """A row that breaks its batch fails alone."""
+# ruff: noqa: S311, T201 - a seed decides what happens, and a run says what it did
 
 import asyncio
 import random
@@ -85,7 +86,8 @@ async def test_only_poisonous_requests_fail(server: Server, seed: int, share: fl
         try:
             reply = await stub.ModelInfer(ask.message())
         except aio.AioRpcError as error:
-            assert error.code() in {grpc.StatusCode.INTERNAL, grpc.StatusCode.INVALID_ARGUMENT}, error
+            if error.code() not in {grpc.StatusCode.INTERNAL, grpc.StatusCode.INVALID_ARGUMENT}:
+                raise
             return check(ask, None, error.details() or "")
         return check(ask, reply, "")
 

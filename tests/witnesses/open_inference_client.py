@@ -13,7 +13,7 @@ from open_inference.grpc import protocol, service
 
 def ask(address: str, model: str) -> dict[str, Any]:
     with grpc.insecure_channel(address) as channel:
-        stub = service.GRPCInferenceServiceStub(channel)
+        stub = service.GRPCInferenceServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
         metadata = stub.ModelMetadata(protocol.ModelMetadataRequest(name=model))
         try:
             stub.ModelMetadata(protocol.ModelMetadataRequest(name="nothing-here"))

@@ -9,19 +9,19 @@ use serde_json::{Value, json};
 
 use crate::models::FEATURES;
 
-/// The same made-up rows on every machine: multiples of 2⁻²¹ between -4 and 4, so that their texts have many digits.
-fn row_values(rows: usize) -> Vec<f32> {
-    let mut state: u32 = 1;
+/// The same made-up rows on every machine: numbers between -4 and 4 with ten decimals, as scaled features have.
+fn row_values(rows: usize) -> Vec<f64> {
+    let mut state: u64 = 1;
     let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        ((state >> 8) as f32 - 8_388_608.0) / 2_097_152.0
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 16) % 80_000_000_000
     };
-    (0..rows * FEATURES).map(|_| next()).collect()
+    (0..rows * FEATURES).map(|_| (next() as f64 - 4e10) / 1e10).collect()
 }
 
-/// [`row_values`] as little-endian bytes.
+/// [`row_values`] as little-endian 32-bit floats.
 pub fn row_bytes(rows: usize) -> Vec<u8> {
-    row_values(rows).into_iter().flat_map(f32::to_le_bytes).collect()
+    row_values(rows).into_iter().flat_map(|value| (value as f32).to_le_bytes()).collect()
 }
 
 /// *bytes* as little-endian floats.

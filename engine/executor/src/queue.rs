@@ -56,7 +56,9 @@ impl Queue {
             let due = [earliest, request.deadline].into_iter().flatten().min();
             let joined = rows + request.rows;
             let fits = |first: &Request| {
-                joined <= limits.rows && batch.len() < limits.requests && can_join(first, request) && limits.in_time(joined, due)
+                let room = joined <= limits.rows && batch.len() < limits.requests && can_join(first, request);
+                // With a margin, because a batch that ends late is late for all of its requests.
+                room && limits.in_time(joined + joined / 4, due)
             };
             if !batch.first().is_none_or(fits) {
                 break;

@@ -76,9 +76,7 @@ class Executor:
 class Gateway:
     """The data and metrics ports of one executor."""
 
-    def __init__(
-        self, executor: Executor, config: bytes, on_control: Callable[[str, str, ControlReply], None]
-    ) -> None:
+    def __init__(self, executor: Executor, config: bytes, on_control: Callable[[str, str, ControlReply], None]) -> None:
         """Prepare a ``GatewayConfig``; nothing listens yet.
 
         Args:

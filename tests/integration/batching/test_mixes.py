@@ -2,6 +2,7 @@
 
 Each row says which request and row it is, so that an answer that is lost, doubled, swapped or cut shows by itself.
 """
+# ruff: noqa: S311, T201 - a seed decides what happens, and a run says what it did
 
 import asyncio
 import json
@@ -117,7 +118,8 @@ async def over_unary(server: Server, asks: Sequence[Ask]) -> list[Answer]:
         try:
             return from_message(await stub.ModelInfer(to_message(ask)))
         except aio.AioRpcError as error:
-            assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, error
+            if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
+                raise
             return Answer(ask.id, {}, error.details() or "")
 
     async with aio.insecure_channel(server.data, UNLIMITED) as channel:

@@ -48,7 +48,7 @@ def values_of(dtype: str) -> np.ndarray:
     if dtype == "BOOL":
         return np.array([[True, False, True, True], [False] * 4])
     if dtype in FLOATS:
-        info = ml_dtypes.finfo(kind)
+        info: Any = ml_dtypes.finfo(kind)  # type: ignore[no-untyped-call]
         edges = [0.0, -0.0, float(info.max), float(info.min), float(info.tiny), float(info.eps), 1.5, -2.25]
         return np.array(edges, kind).reshape(2, 4)
     limits = np.iinfo(kind)

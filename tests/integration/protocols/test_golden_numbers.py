@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
 from protocol_senders import FILE_TYPE, JSON_TYPE, SENDERS, STREAM_TYPE, arrow_read, native
@@ -93,7 +92,7 @@ def golden(server: Server, fixtures_path: Path) -> Iterator[Server]:
 def read_rows(path: Path) -> np.ndarray:
     """Read the one column that holds a model's input."""
     if path.suffix == ".arrow":
-        table = pa.ipc.open_file(path).read_all()
+        table = pa.ipc.open_file(str(path)).read_all()
         return np.array(table.column(0).to_pylist(), np.float32)
     records = json.loads(path.read_text())
     (name,) = {"tensor", "dense_input", "text_input"} & set(records[0])
@@ -174,7 +173,7 @@ def test_a_whole_arrow_file_is_taken_as_it_is(golden: Server, fixtures_path: Pat
     assert table.schema.field("anomaly.count").type == pa.uint32()
     assert pa.types.is_list(table.schema.field("out.dense_1").type)
     assert table.schema.field("out.dense_1").type.value_type == pa.float32()
-    assert pd.Series(table["out.dense_1"].to_pylist()).str[0].gt(0.75).sum() == 20
+    assert int((np.array(table["out.dense_1"].to_pylist()) > 0.75).sum()) == 20
 
 
 EXPECTED_REPLIES = [

@@ -13,7 +13,7 @@ import grpc
 import onnx_files
 import pytest
 from grpc import aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from servers import Server, serving
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -117,7 +117,9 @@ SERVICES = {INFERENCE, "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflec
 def test_reflection_lists_services_and_describes_their_messages(channel: grpc.Channel) -> None:
     """The descriptor database of grpcio-reflection finds every service, message and method."""
     from google.protobuf.descriptor_pool import DescriptorPool
-    from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+    from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (  # type: ignore[import-untyped]
+        ProtoReflectionDescriptorDatabase,
+    )
 
     database = ProtoReflectionDescriptorDatabase(channel)
     assert set(database.get_services()) >= SERVICES
@@ -133,7 +135,7 @@ def test_reflection_lists_services_and_describes_their_messages(channel: grpc.Ch
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
 def test_both_versions_of_reflection_are_served(channel: grpc.Channel, version: str) -> None:
     """Old tools ask in the alpha's name; the messages are the same. Answers come in order, errors among them."""
-    from grpc_reflection.v1alpha import reflection_pb2 as pb
+    from grpc_reflection.v1alpha import reflection_pb2 as pb  # type: ignore[import-untyped]
 
     call = channel.stream_stream(
         f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
@@ -218,7 +220,7 @@ def test_bytes_that_are_no_message_are_refused(channel: grpc.Channel, body: byte
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_trace_context_and_request_id_come_back_in_metadata(server: Server, channel: grpc.Channel) -> None:
+def test_trace_context_and_request_id_come_back_in_metadata(channel: grpc.Channel) -> None:
     """With success and with failure."""
     from tritonclient.grpc import service_pb2, service_pb2_grpc
 

@@ -1,4 +1,5 @@
 """What a client may cost: sizes, time, connections; and clients that play for time."""
+# ruff: noqa: T201 - a seed decides what happens, and a run says what it did
 
 import contextlib
 import json
@@ -239,3 +240,12 @@ def test_http2_replies_have_status_and_echo(server: Server) -> None:
     assert json.loads(shown.splitlines()[-1])["error"]
     head = curl("--http2-prior-knowledge", "-I", f"{server.url}/healthz")
     assert head.startswith("HTTP/2 200")
+
+
+@pytest.mark.parametrize(("kind", "is_grpc"), [("grpc", True), ("grpc+proto", True), ("grpc-web", False)])
+def test_only_grpc_itself_is_taken_as_grpc(server: Server, kind: str, is_grpc: bool) -> None:
+    """grpc-web has another framing; its clients must see an HTTP error instead of a status that they can't read."""
+    options = ["--http2-prior-knowledge", "-i", "-H", f"content-type: application/{kind}", "-d", "abc"]
+    shown = curl(*options, f"{server.url}/inference.GRPCInferenceService/ServerLive")
+    assert ("grpc-status" in shown) == is_grpc
+    assert shown.startswith("HTTP/2 200") == is_grpc

@@ -65,8 +65,9 @@ class Wire:
 
 
 @contextlib.contextmanager
-def connected(server: Server) -> Iterator[Wire]:
-    wire = Wire(socket.create_connection((server.host, server.port), timeout=WAIT_S))
+def connected(address: str) -> Iterator[Wire]:
+    host, _, port = address.rpartition(":")
+    wire = Wire(socket.create_connection((host, int(port)), timeout=WAIT_S))
     try:
         yield wire
     finally:
@@ -75,7 +76,7 @@ def connected(server: Server) -> Iterator[Wire]:
 
 @pytest.fixture
 def wire(server: Server) -> Iterator[Wire]:
-    with connected(server) as opened:
+    with connected(server.data) as opened:
         yield opened
 
 
@@ -451,3 +452,14 @@ def test_a_wrong_time_out_is_refused(wire: Wire, timeout: str) -> None:
     reply = wire.reply()
     assert reply.status == 400
     assert "x-request-timeout-ms" in str(reply.json()["error"]).lower()
+
+
+def test_the_metrics_port_speaks_the_same_http(server: Server) -> None:
+    """HEAD is GET without the body, however long the page is; other paths are not there."""
+    with connected(server.metrics) as wire:
+        wire.send(get("/metrics", method="HEAD"), get("/metrics"), get("/nothing"))
+        head, page, other = wire.reply(head_only=True), wire.reply(), wire.reply()
+    assert (head.status, page.status, other.status) == (200, 200, 404)
+    assert int(head.headers["content-length"]) > 16_384
+    assert page.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert b"# TYPE bettong_requests_total counter" in page.body

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+# ruff: noqa: T201 - a seed decides what happens, and a run says what it did
 import httpx
 import hypothesis
 import onnx_files
@@ -45,7 +46,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def operations(served: Server) -> Iterator[Any]:
     """Return each method of each path of the document."""
     for result in schemathesis.openapi.from_url(f"{served.url}/openapi.json").get_all_operations():
-        yield result.ok()
+        operation: Any = result
+        yield operation.ok()
 
 
 # A path or a query may be anything, so each operation is asked for itself; the names of models that exist are few.
@@ -67,7 +69,8 @@ def test_generated_calls_never_break_the_server(served: Server, mode: Generation
     for operation in operations(served):
         try:
             strategy = operation.as_strategy(generation_mode=mode)
-            SETTINGS(hypothesis.given(strategy)(check))()
+            given: Any = hypothesis.given(strategy)
+            SETTINGS(given(check))()
         except Unsatisfiable:
             # An operation without parameters and body has no invalid calls.
             assert mode is GenerationMode.NEGATIVE

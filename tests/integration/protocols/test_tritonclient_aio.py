@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from tritonclient.grpc import aio as triton_grpc
 from tritonclient.http import aio as triton_http
 from tritonclient.utils import InferenceServerException
 
-Client = triton_grpc.InferenceServerClient | triton_http.InferenceServerClient
+# Of one of the two modules; both are untyped.
+Client: TypeAlias = Any
 IDS = ("grpc", "http")
 
 

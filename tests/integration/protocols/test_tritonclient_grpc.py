@@ -350,7 +350,7 @@ def test_a_stream_can_be_abandoned(client: triton.InferenceServerClient, server:
         assert other.infer("tagged", tagged_inputs(*rows(1))).as_numpy("echo").shape == (1, 2)
 
 
-def test_typed_contents_and_raw_give_the_same(server: Server, client: triton.InferenceServerClient) -> None:
+def test_typed_contents_and_raw_give_the_same(client: triton.InferenceServerClient) -> None:
     """A request of the generated message type with typed values is the same request."""
     from tritonclient.grpc import service_pb2, service_pb2_grpc
 

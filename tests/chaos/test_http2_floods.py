@@ -1,0 +1,109 @@
+"""HTTP/2 clients that flood: whatever they send, memory stays and others are served."""
+# ruff: noqa: T201 - a run says what it did
+
+import contextlib
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import onnx_files
+import pytest
+from servers import Server, serving
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, RESET, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 8, 9
+END_STREAM, END_HEADERS = 1, 4
+ACK = 1
+GROWTH_BYTES = 30e6
+BURST = 500
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+def literal(name: bytes, value: bytes) -> bytes:
+    """Write a header without compression and without an index (RFC 7541, 6.2.2)."""
+    return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+# Indexed fields of the static table: POST and http.
+POST_HTTP = b"\x83\x86"
+INFER = POST_HTTP + b"".join(
+    [
+        literal(b":path", b"/inference.GRPCInferenceService/ModelInfer"),
+        literal(b":authority", b"h"),
+        literal(b"content-type", b"application/grpc"),
+        literal(b"te", b"trailers"),
+    ]
+)
+REST = POST_HTTP + literal(b":path", b"/v2/models/identity/infer") + literal(b":authority", b"h")
+
+
+def rapid_resets(number: int) -> bytes:
+    stream = 2 * number + 1
+    return frame(HEADERS, END_HEADERS, stream, INFER if number % 2 else REST) + frame(RESET, 0, stream, bytes(4))
+
+
+def open_streams(number: int) -> bytes:
+    return frame(HEADERS, END_HEADERS, 2 * number + 1, REST)
+
+
+def pings(number: int) -> bytes:
+    return frame(PING, 0, 0, struct.pack(">Q", number))
+
+
+def settings(number: int) -> bytes:
+    return frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 65_535 + number % 2))
+
+
+def continuations(number: int) -> bytes:
+    if number == 0:
+        return frame(HEADERS, 0, 1, INFER)
+    return frame(CONTINUATION, 0, 1, literal(b"x", b"a" * 100))
+
+
+def empty_data(number: int) -> bytes:
+    return frame(HEADERS, END_HEADERS, 1, INFER) if number == 0 else frame(DATA, 0, 1)
+
+
+def tiny_windows(number: int) -> bytes:
+    return frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1 + number % 2))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Serve one model."""
+    folder: Path = tmp_path_factory.mktemp("floods")
+    with serving(folder / "data", lanes=1) as running:
+        running.deploy("identity", onnx_files.identity("FP32"), folder)
+        yield running
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [rapid_resets, open_streams, pings, settings, continuations, empty_data, tiny_windows],
+    ids=lambda flood: flood.__name__,
+)
+def test_a_flood_harms_nobody_else(server: Server, flood: Callable[[int], bytes]) -> None:
+    """Fifty thousand frames that are never read back; the server may end that connection, and goes on."""
+    before = server.counts().total("process_resident_memory_bytes")
+    sent = 0
+    with socket.create_connection((server.host, server.port), timeout=2) as connection:
+        connection.sendall(PREFACE + frame(SETTINGS, 0, 0))
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            while sent < 50_000:
+                connection.sendall(b"".join(flood(number) for number in range(sent, sent + BURST)))
+                sent += BURST
+        assert httpx.get(f"{server.url}/readyz", timeout=10).status_code == 200
+        during = server.counts().total("process_resident_memory_bytes")
+    print(f"{flood.__name__}: {sent} frames, {(during - before) / 1e6:.1f} MB more")
+    assert sent > 0
+    assert during - before < GROWTH_BYTES
+    while server.counts().total("bettong_connections") > 1:
+        pass
+    assert server.counts().total("bettong_requests_in_flight") == 0
