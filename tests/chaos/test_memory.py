@@ -129,14 +129,18 @@ async def test_large_requests_give_their_memory_back(tmp_path: Path) -> None:
                 found = await client.post(f"{server.url}/v2/models/identity/infer", content=text)
                 assert found.status_code == 200
 
-        for _ in range(3):
-            await both()
-        before = resident_bytes(server)
-        for _ in range(10):
-            await both()
-        after = resident_bytes(server)
-    print(f"{before / 1e6:.1f} MB before, {after / 1e6:.1f} MB after")
-    assert after - before <= GROWTH_BYTES
+        async def rounds(count: int) -> list[float]:
+            """Return the memory after each; allocators keep some of a large request's, now more, now less."""
+            held = []
+            for _ in range(count):
+                await both()
+                held.append(resident_bytes(server))
+            return held
+
+        await both()
+        early, _, late = await rounds(4), await rounds(6), await rounds(4)
+    print(f"{max(early) / 1e6:.1f} MB at most before, {min(late) / 1e6:.1f} MB at least after")
+    assert min(late) - max(early) <= GROWTH_BYTES
 
 
 async def test_deploying_again_and_again_gives_memory_and_files_back(tmp_path: Path) -> None:

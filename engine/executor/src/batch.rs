@@ -3,14 +3,14 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use bettong_frame::{BatchMode, Error, ErrorKind, Request, Result, Shape, Tensor};
+use bettong_frame::{BatchMode, Error, Request, Result, Shape, Tensor};
 use bettong_runtimes::View;
 use bytes::BytesMut;
 use smallvec::SmallVec;
 
 use crate::buffer::{AlignedBuffer, is_aligned};
 use crate::program::{Program, ProgramSpec, Source, answer};
-use crate::queue::deadline_exceeded;
+use crate::queue::{deadline_exceeded, still_wanted};
 
 /// Tensors of one step or request.
 pub type Tensors = SmallVec<[Tensor; 2]>;
@@ -24,11 +24,29 @@ const KEEP_SCRATCH_BYTES: usize = 4 << 20;
 /// A request of more rows is run in pieces of this many, so that intermediate results stay in the caches.
 const PIECE_ROWS: usize = 4096;
 
+/// Why a run gave nothing.
+pub enum Stopped {
+    /// The model failed.
+    Failed(Error),
+    /// Every deadline has passed, or every client has left.
+    Nobody,
+}
+
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Outputs with the time of each step, or why there are none.
+pub type Outcome = std::result::Result<(Tensors, StepTimes), Stopped>;
+
+/// Says whether anybody still waits for what runs.
+pub type Wanted<'a> = &'a mut dyn FnMut(Instant) -> bool;
+
 /// Runs batches on one thread, reusing its memory.
 #[derive(Default)]
 pub struct Runner {
-    /// When nobody waits for the batch any more; looked at between steps and between pieces.
-    give_up_at: Option<Instant>,
     /// For inputs that do not lie on a boundary of their element type.
     realigned: Vec<AlignedBuffer>,
 }
@@ -39,9 +57,7 @@ impl Runner {
         let rows: usize = batch.iter().map(|request| request.rows).sum();
         program.metrics.batch_rows.observe(rows as u64);
         program.running_rows.fetch_add(rows, Relaxed);
-        self.give_up_at = last_deadline(batch);
         let outcome = self.run_requests(&program.spec, batch, rows);
-        self.give_up_at = None;
         program.running_rows.fetch_sub(rows, Relaxed);
         match outcome {
             Ok((outputs, steps_ns)) => {
@@ -53,14 +69,12 @@ impl Runner {
                 }
                 answer_all(program, batch, outputs, &steps_ns, (formed, done, rows));
             }
-            Err(error) if error.kind == ErrorKind::DeadlineExceeded => {
-                batch.drain(..).for_each(|request| request.reply.answer(Err(error.clone())));
-            }
-            Err(error) if batch.len() == 1 => {
+            Err(Stopped::Nobody) => batch.drain(..).for_each(answer_unwanted),
+            Err(Stopped::Failed(error)) if batch.len() == 1 => {
                 let error = self.locate(&program.spec, &batch[0], error);
                 batch.drain(..).for_each(|request| request.reply.answer(Err(error.clone())));
             }
-            Err(_) => {
+            Err(Stopped::Failed(_)) => {
                 let mut second = batch.split_off(batch.len() / 2);
                 self.run_batch(program, batch, formed);
                 self.run_batch(program, &mut second, formed);
@@ -68,23 +82,28 @@ impl Runner {
         }
     }
 
-    fn run_requests(&mut self, spec: &ProgramSpec, batch: &[Request], rows: usize) -> Result<(Tensors, StepTimes)> {
+    fn run_requests(&mut self, spec: &ProgramSpec, batch: &mut [Request], rows: usize) -> Outcome {
         if let [request] = batch {
-            return self.run_rows(spec, &request.inputs, request.rows);
+            let inputs = std::mem::take(&mut request.inputs);
+            let outcome = self.run_rows(spec, &inputs, rows, &mut |now| is_wanted(batch, now));
+            batch[0].inputs = inputs;
+            return outcome;
         }
         let inputs: Tensors = (0..spec.signature.inputs.len()).map(|at| join_input(batch, at, rows)).collect();
-        self.run_rows(spec, &inputs, rows)
+        self.run_rows(spec, &inputs, rows, &mut |now| is_wanted(batch, now))
     }
 
     /// Run inputs of *rows* rows as the batch mode says.
-    pub fn run_rows(&mut self, spec: &ProgramSpec, inputs: &[Tensor], rows: usize) -> Result<(Tensors, StepTimes)> {
+    ///
+    /// *wanted* is asked between steps and between pieces whether anybody still waits.
+    pub fn run_rows(&mut self, spec: &ProgramSpec, inputs: &[Tensor], rows: usize, wanted: Wanted<'_>) -> Outcome {
         let piece = match spec.signature.batch_mode {
             BatchMode::Whole => rows,
             BatchMode::Single => 1,
             BatchMode::Rows => PIECE_ROWS,
         };
         if rows <= piece {
-            return self.run_steps(spec, inputs);
+            return self.run_steps(spec, inputs, wanted);
         }
         let mut pieces: Vec<Tensors> = Vec::with_capacity(rows.div_ceil(piece));
         let mut times: StepTimes = smallvec::smallvec![0; spec.steps.len()];
@@ -92,8 +111,10 @@ impl Runner {
         while at < rows {
             let count = piece.min(rows - at);
             let part: Tensors = inputs.iter().map(|input| input.slice_rows(at, count)).collect();
-            let (outputs, part_times) = self.run_steps(spec, &part)?;
-            self.check_time(Instant::now())?;
+            let (outputs, part_times) = self.run_steps(spec, &part, wanted)?;
+            if !wanted(Instant::now()) {
+                return Err(Stopped::Nobody);
+            }
             times.iter_mut().zip(part_times).for_each(|(sum, time)| *sum += time);
             pieces.push(outputs);
             at += count;
@@ -101,19 +122,14 @@ impl Runner {
         Ok((concatenate(&pieces, rows)?, times))
     }
 
-    /// Stop when nobody waits any more.
-    fn check_time(&self, now: Instant) -> Result<()> {
-        if self.give_up_at.is_some_and(|at| at <= now) { Err(deadline_exceeded()) } else { Ok(()) }
-    }
-
     /// Run every step once over *inputs*.
-    fn run_steps(&mut self, spec: &ProgramSpec, inputs: &[Tensor]) -> Result<(Tensors, StepTimes)> {
+    fn run_steps(&mut self, spec: &ProgramSpec, inputs: &[Tensor], wanted: Wanted<'_>) -> Outcome {
         let mut produced: SmallVec<[Tensors; 2]> = SmallVec::new();
         let mut times = StepTimes::new();
         let mut start = Instant::now();
         for (at, step) in spec.steps.iter().enumerate() {
-            if at > 0 {
-                self.check_time(start)?;
+            if at > 0 && !wanted(start) {
+                return Err(Stopped::Nobody);
             }
             let given: SmallVec<[&Tensor; 4]> = step.inputs.iter().map(|&source| find(inputs, &produced, source)).collect();
             let outputs = self.run_model(step.model.as_ref(), &given)?;
@@ -167,7 +183,10 @@ impl Runner {
 
     fn try_rows(&mut self, spec: &ProgramSpec, request: &Request, from: usize, to: usize) -> Result<()> {
         let part: Tensors = request.inputs.iter().map(|input| input.slice_rows(from, to - from)).collect();
-        self.run_rows(spec, &part, to - from).map(drop)
+        match self.run_rows(spec, &part, to - from, &mut |_| true) {
+            Err(Stopped::Failed(error)) => Err(error),
+            Ok(_) | Err(Stopped::Nobody) => Ok(()),
+        }
     }
 }
 
@@ -177,9 +196,18 @@ fn unix_ms() -> i64 {
     now.map_or(0, |since| since.as_millis() as i64)
 }
 
-/// The last deadline of *batch*; `None` when a request has none.
-fn last_deadline(batch: &[Request]) -> Option<Instant> {
-    batch.iter().map(|request| request.deadline).reduce(|one, other| Some(one?.max(other?))).flatten()
+/// Whether anybody waits for *batch* at *now*.
+fn is_wanted(batch: &mut [Request], now: Instant) -> bool {
+    batch.iter_mut().any(|request| request.deadline.is_none_or(|deadline| deadline > now) && !request.reply.is_abandoned())
+}
+
+/// Answer a request that nobody waits for.
+fn answer_unwanted(request: Request) {
+    let now = Instant::now();
+    if let Some(request) = still_wanted(request, now) {
+        // It was not wanted a moment ago, which does not change; this answers it all the same if it did.
+        request.reply.answer(Err(deadline_exceeded()));
+    }
 }
 
 /// The bytes of *tensor* where its elements can be read, copied only when they must be.

@@ -9,7 +9,7 @@ use bettong_frame::{Answer, BatchMode, Dispatch, Error, Request, Result, Signatu
 use bettong_runtimes::Model;
 use bettong_telemetry::PipelineMetrics;
 
-use crate::batch::{Runner, StepTimes, Tensors};
+use crate::batch::{Runner, StepTimes, Stopped, Tensors};
 use crate::lane::{self, Lanes};
 use crate::pool::Pool;
 use crate::queue::{BatchLimits, Queue, retry_after};
@@ -200,7 +200,10 @@ impl Dispatch for ProgramTarget {
 
 /// Run *inputs*, which were bound to the signature, on the caller's thread.
 pub fn run_local(spec: &ProgramSpec, inputs: &[Tensor], rows: usize) -> Result<(Tensors, StepTimes)> {
-    Runner::default().run_rows(spec, inputs, rows)
+    Runner::default().run_rows(spec, inputs, rows, &mut |_| true).map_err(|stopped| match stopped {
+        Stopped::Failed(error) => error,
+        Stopped::Nobody => Error::internal("a local run stopped although its caller waits"),
+    })
 }
 
 /// The answer made of *outputs*.

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use bettong_frame::Result;
+use bettong_frame::{Error, ErrorKind, Result};
 use bettong_wire::grpc::too_large;
 use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
@@ -44,6 +44,12 @@ pub async fn serve(shared: &Arc<Shared>, stream: TcpStream, signal: &Signal) {
     }
 }
 
+/// The refusal of gRPC-Web and the like, which the gRPC protocol asks for.
+#[cold]
+fn not_grpc() -> Error {
+    Error::new(ErrorKind::UnsupportedMediaType, "of gRPC's content types, only application/grpc is served here")
+}
+
 type Accepted = Option<std::result::Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>;
 
 /// The next request. When told to finish, the client gets GOAWAY and what is under way is answered.
@@ -62,11 +68,13 @@ async fn next_request(connection: &mut Connection<TcpStream, Bytes>, signal: &Si
 #[inline]
 fn accept(shared: &Arc<Shared>, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
     let (head, body) = request.into_parts();
-    let is_grpc = head.headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-    if is_grpc {
-        grpc::accept(shared, &head, body, respond);
-    } else {
-        tokio::spawn(rest::serve_http2(shared.clone(), head, body, respond));
+    let content_type = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    match content_type.strip_prefix(b"application/grpc") {
+        None => {
+            tokio::spawn(rest::serve_http2(shared.clone(), head, body, respond));
+        }
+        Some([] | [b'+' | b';', ..]) => grpc::accept(shared, &head, body, respond),
+        Some(_other) => rest::refuse_http2(respond, &not_grpc()),
     }
 }
 

@@ -110,9 +110,9 @@ fn is_same(joined: &Tensor, single: &Tensor) -> bool {
     if joined.shape != single.shape || !joined.dtype.is_float() {
         return joined == single;
     }
-    to_f64(joined)
-        .zip(to_f64(single))
-        .all(|(a, b)| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()) || (a - b).abs() <= ABSOLUTE + RELATIVE * a.abs().max(b.abs()))
+    to_f64(joined).zip(to_f64(single)).all(|(a, b)| {
+        a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()) || (a - b).abs() <= ABSOLUTE + RELATIVE * a.abs().max(b.abs())
+    })
 }
 
 /// What made-up rows consist of.

@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -183,7 +184,7 @@ def test_a_client_that_knows_reflection_only_infers(server: Server) -> None:
 @pytest.mark.slow
 def test_grpcurl_lists_describes_and_calls(server: Server) -> None:
     """The command-line client that people have at hand."""
-    grpcurl = shutil.which("grpcurl")
+    grpcurl = shutil.which("grpcurl") or shutil.which("grpcurl", path=str(Path(sys.executable).parent))
     if grpcurl is None:
         pytest.skip("grpcurl is not installed here")
 

@@ -226,7 +226,8 @@ async fn serve_metrics_connection(shared: Arc<Shared>, stream: TcpStream) {
         };
         let keep = line.keep_alive && line.body == BodyLength::None;
         write::put(io.output(), &reply, &head, line.ending(keep), Instant::now());
-        if io.flush(write::apart(&reply)).await.is_none() || !keep {
+        let body = if line.method == Method::HEAD { Bytes::new() } else { write::apart(&reply) };
+        if io.flush(body).await.is_none() || !keep {
             return;
         }
     }

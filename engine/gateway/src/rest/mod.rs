@@ -88,6 +88,12 @@ pub async fn serve_http2(shared: Arc<Shared>, parts: Parts, body: RecvStream, mu
     send_http2(&mut respond, reply, &head, &parts.method).await;
 }
 
+/// Answer an HTTP/2 request with nothing but *error*.
+pub fn refuse_http2(mut respond: SendResponse<Bytes>, error: &Error) {
+    let reply = Reply::error(error, false);
+    tokio::spawn(async move { send_http2(&mut respond, reply, &Head::default(), &Method::POST).await });
+}
+
 async fn send_http2(respond: &mut SendResponse<Bytes>, reply: Reply, head: &Head, method: &Method) {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -62,14 +62,17 @@ impl Media {
     fn of_reply(accept: Option<&Bytes>, body: Self) -> Result<Self> {
         let Some(value) = accept else { return Ok(body) };
         let text = String::from_utf8_lossy(value);
+        let mut best = (0.0, None);
         for range in text.split(',') {
-            let essence = range.split(';').next().unwrap_or_default().trim();
-            if matches!(essence, "*/*" | "application/*" | "") {
-                return Ok(body);
+            let (essence, weight) = weighted(range);
+            let any = matches!(essence, "*/*" | "application/*" | "");
+            let media = if any { Some(body) } else { Self::named(essence) };
+            if media.is_some() && weight > best.0 {
+                best = (weight, media);
             }
-            if let Some(media) = Self::named(essence) {
-                return Ok(media);
-            }
+        }
+        if let (_, Some(media)) = best {
+            return Ok(media);
         }
         Err(Error::new(ErrorKind::NotAcceptable, format!("none of '{text}' can be written here; accept {}", known())))
     }
@@ -80,6 +83,14 @@ impl Media {
             Self::Arrow(kind) => arrow::decode(body, kind, &entry.route.signature),
         }
     }
+}
+
+/// A media range of an `accept` header with its weight (RFC 9110, 12.4.2).
+fn weighted(range: &str) -> (&str, f64) {
+    let mut parts = range.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default();
+    let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+    (essence, weight.map_or(1.0, |weight| weight.parse().unwrap_or(0.0)))
 }
 
 fn known() -> String {
@@ -196,6 +207,8 @@ mod tests {
             ("application/json; format=pandas-records", Media::Records),
             ("text/html, application/vnd.apache.arrow.file", Media::Arrow(ArrowKind::File)),
             ("*/*", stream),
+            ("application/json;q=0.1, application/vnd.apache.arrow.file;q=0.5", Media::Arrow(ArrowKind::File)),
+            ("application/json;q=0, application/vnd.apache.arrow.file", Media::Arrow(ArrowKind::File)),
         ];
         for (accept, expected) in cases {
             assert_eq!(expected, Media::of_reply(Some(&media(accept)), stream).unwrap(), "{accept}");
