@@ -16,6 +16,8 @@ _STREAM_POINTS = ("s1", "s8")
 _JSON_POINTS = ("r16", "r64")
 _BINARY_POINTS = ("x16", "x64")
 _OWN_JSON_POINTS = ("p1", "p16", "p64")
+_PEER_GRPC_POINTS = ("c1", "c16", "c64", "b128")
+_PEER_JSON_POINTS = ("r1", *_JSON_POINTS)
 
 _PEERS = Path(__file__).resolve().parent / "peers"
 
@@ -103,50 +105,36 @@ def _script(name: str, *flags: str) -> Callable[[Place, Workload], list[str]]:
 
 
 def _peers() -> list[Contender]:
-    grpc_points = ("c1", "c16", "c64", "b128")
-    rest_points = ("r1", *_JSON_POINTS)
     return [
-        Contender("grpc-aio", "grpc.aio + ORT", grpc_points, _script("grpc_aio.py"), Peer("grpc-aio")),
-        Contender(
-            "grpc-aio-echo",
-            "grpc.aio, no model",
-            ("c1", "c16"),
-            _script("grpc_aio.py", "--echo"),
-            Peer("grpc-aio"),
-            answers_right=False,
-        ),
-        Contender("uvicorn", "uvicorn + orjson + ORT", rest_points, _script("uvicorn_ort.py"), Peer("uvicorn")),
-        Contender(
-            "triton-grpc", "Triton, Python backend", grpc_points, _script("triton.py"), Peer("triton"), _SLOW_START_S
-        ),
-        Contender(
-            "triton-rest",
-            "Triton, Python backend",
-            (*_JSON_POINTS, *_BINARY_POINTS),
-            _script("triton.py", "--rest"),
-            Peer("triton"),
-            _SLOW_START_S,
-        ),
-        Contender(
-            "mlserver-grpc", "MLServer", grpc_points, _script("mlserver_ort.py"), Peer("mlserver"), _SLOW_START_S
-        ),
-        Contender(
-            "mlserver-rest",
-            "MLServer",
-            rest_points,
-            _script("mlserver_ort.py", "--rest"),
-            Peer("mlserver"),
-            _SLOW_START_S,
-        ),
-        Contender(
-            "bentoml",
-            "BentoML, adaptive batching",
-            _OWN_JSON_POINTS,
-            _script("bentoml_ort.py"),
-            Peer("bentoml"),
-            _SLOW_START_S,
-        ),
-        Contender(
-            "litserve", "LitServe", _OWN_JSON_POINTS, _script("litserve_ort.py"), Peer("litserve"), _SLOW_START_S
-        ),
+        *_python_servers(),
+        *_both_protocols("triton", "Triton, Python backend", "triton.py", Peer("triton", needs_system_python=True)),
+        *_both_protocols("mlserver", "MLServer", "mlserver_ort.py", Peer("mlserver")),
+        _own_json("bentoml", "BentoML, adaptive batching"),
+        _own_json("litserve", "LitServe"),
     ]
+
+
+def _python_servers() -> list[Contender]:
+    """The least that Python can do."""
+    aio = Peer("grpc-aio")
+    echo = _script("grpc_aio.py", "--echo")
+    return [
+        Contender("grpc-aio", "grpc.aio + ORT", _PEER_GRPC_POINTS, _script("grpc_aio.py"), aio),
+        Contender("grpc-aio-echo", "grpc.aio, no model", ("c1", "c16"), echo, aio, answers_right=False),
+        Contender("uvicorn", "uvicorn + orjson + ORT", _PEER_JSON_POINTS, _script("uvicorn_ort.py"), Peer("uvicorn")),
+    ]
+
+
+def _both_protocols(name: str, title: str, script: str, peer: Peer) -> list[Contender]:
+    """A server of the Open Inference Protocol, started once for each of its ports."""
+    grpc, rest = _script(script), _script(script, "--rest")
+    rest_points = (*_PEER_JSON_POINTS, *_BINARY_POINTS) if name == "triton" else _PEER_JSON_POINTS
+    return [
+        Contender(f"{name}-grpc", title, _PEER_GRPC_POINTS, grpc, peer, _SLOW_START_S),
+        Contender(f"{name}-rest", title, rest_points, rest, peer, _SLOW_START_S),
+    ]
+
+
+def _own_json(name: str, title: str) -> Contender:
+    """A framework whose routes are its user's."""
+    return Contender(name, title, _OWN_JSON_POINTS, _script(f"{name}_ort.py"), Peer(name), _SLOW_START_S)

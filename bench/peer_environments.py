@@ -11,6 +11,7 @@ from pathlib import Path
 _REQUIREMENTS = Path(__file__).resolve().parent / "peers" / "requirements"
 _INSTALL_TIMEOUT_S = 900
 _STAMP = ".installed"
+_SYSTEM_PYTHON = Path("/usr/bin/python3")
 
 
 class PeerError(Exception):
@@ -22,6 +23,8 @@ class Peer:
     """Somebody else's server."""
 
     name: str
+    needs_system_python: bool = False
+    """Its native part opens the system's libpython, which fits no other interpreter."""
 
     def python(self) -> Path:
         """Return its interpreter, after installing what it needs.
@@ -30,13 +33,14 @@ class Peer:
             PeerError: It does not install.
         """
         requirements = _REQUIREMENTS / f"{self.name}.txt"
-        digest = hashlib.sha256(requirements.read_bytes()).hexdigest()
+        interpreter = str(_SYSTEM_PYTHON) if self.needs_system_python and _SYSTEM_PYTHON.exists() else sys.executable
+        digest = hashlib.sha256(requirements.read_bytes() + interpreter.encode()).hexdigest()
         folder = _cache() / self.name
         python, stamp = folder / "bin" / "python", folder / _STAMP
         if stamp.exists() and stamp.read_text() == digest and python.exists():
             return python
         print(f"bench: installing {self.name}", file=sys.stderr, flush=True)
-        _uv("venv", "--quiet", "--clear", "--python", sys.executable, str(folder))
+        _uv("venv", "--quiet", "--clear", "--python", interpreter, str(folder))
         _uv("pip", "install", "--quiet", "--python", str(python), "--requirement", str(requirements))
         stamp.write_text(digest)
         return python

@@ -11,9 +11,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnxruntime
 import pyarrow as pa
+import pyarrow.compute as pc
 
 import bettong
 from bench.results import Figure
@@ -24,22 +27,47 @@ _PARALLEL = 4
 _ARROW_TRIES = 3
 _WARM_UP = 20
 _LOCAL_SIZES = (1, 128)
+_CHECKED_ROWS = 10_000
+_TOLERANCE = 1e-4
 
 
 def main() -> None:
     """Take each figure and print it."""
     url, model, name, rows_file, seconds, arrow_rows = sys.argv[1:]
     rows: Array = np.load(rows_file)
+    session = open_session(Path(model))
     with bettong.Client(url) as client:
         pipeline = client.get_pipeline(MODEL_NAME)
+        _check(pipeline, session, _table(name, rows, _CHECKED_ROWS))
         figures = [
             _one_row(pipeline, {name: rows[:1]}, float(seconds)),
             _parallel(pipeline, _table(name, rows, _PARALLEL_ROWS)),
             _arrow(pipeline, _table(name, rows, int(arrow_rows))),
-            *_local(pipeline, Path(model), {name: rows}, float(seconds)),
+            *_local(pipeline, session, {name: rows}, float(seconds)),
         ]
     for figure in figures:
         print(json.dumps(dataclasses.asdict(figure)), flush=True)
+
+
+def _check(pipeline: bettong.Pipeline, session: onnxruntime.InferenceSession, table: pa.Table) -> None:
+    """Refuse to time answers that are not the model's."""
+    (given,) = session.get_inputs()
+    rows = _array(table.column(given.name)).reshape(-1, *(dim for dim in given.shape[1:] if isinstance(dim, int)))
+    replies = (pipeline.infer(table), asyncio.run(pipeline.parallel_infer(table, 100, num_parallel=_PARALLEL)))
+    local = pipeline.local().infer({given.name: rows})
+    for spec, expected in zip(session.get_outputs(), session.run(None, {given.name: rows}), strict=True):
+        name = f"out.{spec.name}"
+        found = [_array(reply.column(name)) for reply in replies]
+        for values in (*found, local[name].ravel()):
+            np.testing.assert_allclose(values, expected.ravel(), atol=_TOLERANCE, err_msg=name)
+
+
+def _array(column: "pa.ChunkedArray[Any]") -> Array:
+    """Return all values of a column of numbers or of lists of numbers."""
+    array = pa.concat_arrays(column.chunks)
+    while pa.types.is_nested(array.type):
+        array = pc.list_flatten(array)
+    return np.asarray(array)
 
 
 def _table(name: str, rows: Array, count: int) -> pa.Table:
@@ -85,9 +113,11 @@ def _timed_once(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _local(pipeline: bettong.Pipeline, model: Path, arrays: dict[str, Array], seconds: float) -> list[Figure]:
+def _local(
+    pipeline: bettong.Pipeline, session: onnxruntime.InferenceSession, arrays: dict[str, Array], seconds: float
+) -> list[Figure]:
     """Compare the pipeline in this process with ONNX Runtime's own call, in turn."""
-    local, session = pipeline.local(), open_session(model)
+    local = pipeline.local()
     figures: list[Figure] = []
     for size in _LOCAL_SIZES:
         given = {name: np.resize(array, (size, *array.shape[1:])) for name, array in arrays.items()}

@@ -1,7 +1,7 @@
 """BentoML with adaptive batching around ONNX Runtime. Run as a script, it starts BentoML on itself as a module."""
 
 # Run in an environment of its own, whose libraries are not typed.
-# ruff: noqa: ANN, E402, S606
+# ruff: noqa: ANN204, S606
 
 import os
 import sys

@@ -1,7 +1,7 @@
 """The Open Inference Protocol by grpc.aio, with ONNX Runtime on the event loop. With --echo, no model is run."""
 
 # Run in an environment of its own, whose libraries are not typed.
-# ruff: noqa: ANN, ARG002, N802
+# ruff: noqa: ANN001, ANN201, ANN204, ARG002, N802
 
 import asyncio
 import sys

@@ -1,7 +1,7 @@
 """LitServe around ONNX Runtime."""
 
 # Run in an environment of its own, whose libraries are not typed.
-# ruff: noqa: ANN, ARG002, N802
+# ruff: noqa: ANN001, ANN201, ANN204, ARG002
 
 import sys
 

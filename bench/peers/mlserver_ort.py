@@ -1,7 +1,7 @@
 """MLServer with a runtime of its own kind around ONNX Runtime."""
 
 # Run in an environment of its own, whose libraries are not typed.
-# ruff: noqa: ANN
+# ruff: noqa: ANN001, ANN201
 
 import asyncio
 import socket

@@ -1,7 +1,7 @@
 """Triton with its Python backend (nvidia-pytriton), dynamic batching on."""
 
 # Run in an environment of its own, whose libraries are not typed.
-# ruff: noqa: ANN
+# ruff: noqa: ANN001, ANN003, ANN201, ANN202
 
 import socket
 import sys

@@ -1,7 +1,7 @@
 """The Open Inference Protocol's JSON by uvicorn, orjson and ONNX Runtime on the event loop, with no framework between."""
 
 # Run in an environment of its own, whose libraries are not typed.
-# ruff: noqa: ANN
+# ruff: noqa: ANN001, ANN201, ANN202
 
 import sys
 

@@ -74,7 +74,9 @@ fn accept(shared: &Arc<Shared>, request: Request<RecvStream>, respond: SendRespo
             tokio::spawn(rest::serve_http2(shared.clone(), head, body, respond));
         }
         Some([] | [b'+' | b';', ..]) => grpc::accept(shared, &head, body, respond),
-        Some(_other) => rest::refuse_http2(respond, &not_grpc()),
+        Some(_other) => {
+            tokio::spawn(rest::refuse_http2(shared.clone(), body, respond, not_grpc()));
+        }
     }
 }
 

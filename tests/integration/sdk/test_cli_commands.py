@@ -122,5 +122,6 @@ def test_status_and_log_level(run: Run, pipeline: str) -> None:
     assert details["runtimes"].keys() == {"onnxruntime"}
     assert pipeline in {deployment["pipeline"] for deployment in details["deployments"]}
     assert pipeline in run("status")
+    run("logs-level", "warning")
     assert json.loads(run("logs-level", "error", "--output", "json")) == {"level": "error", "previous": "warning"}
     assert json.loads(run("logs-level", "warning", "--output", "json")) == {"level": "warning", "previous": "error"}

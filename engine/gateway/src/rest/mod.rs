@@ -88,10 +88,12 @@ pub async fn serve_http2(shared: Arc<Shared>, parts: Parts, body: RecvStream, mu
     send_http2(&mut respond, reply, &head, &parts.method).await;
 }
 
-/// Answer an HTTP/2 request with nothing but *error*.
-pub fn refuse_http2(mut respond: SendResponse<Bytes>, error: &Error) {
-    let reply = Reply::error(error, false);
-    tokio::spawn(async move { send_http2(&mut respond, reply, &Head::default(), &Method::POST).await });
+/// Answer an HTTP/2 request with nothing but *error*, once its body has been read over: clients take an answer that comes
+/// before as a broken connection.
+pub async fn refuse_http2(shared: Arc<Shared>, body: RecvStream, mut respond: SendResponse<Bytes>, error: Error) {
+    let mut reader = BodyReader::new(body, shared.max_request_bytes);
+    let _ = tokio::time::timeout(shared.read_timeout, poll_fn(|context| reader.poll_read(context))).await;
+    send_http2(&mut respond, Reply::error(&error, false), &Head::default(), &Method::POST).await;
 }
 
 async fn send_http2(respond: &mut SendResponse<Bytes>, reply: Reply, head: &Head, method: &Method) {
