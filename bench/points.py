@@ -25,7 +25,7 @@ _KINDS: dict[str, tuple[str, CallBuilder]] = {
     "s": ("gRPC stream", calls.grpc_stream),
     "r": ("REST JSON", calls.rest_json),
     "x": ("REST binary", calls.rest_binary),
-    "p": ("HTTP JSON, its own", calls.plain_json),
+    "p": ("own JSON route", calls.plain_json),
 }
 
 

@@ -41,14 +41,14 @@ class OnnxModel(MLModel):
 
 async def main():
     """Serve gRPC or REST on the port that was given."""
-    model, _input, port, _folder, *flags = sys.argv[1:]
+    model, _input, port, folder, *flags = sys.argv[1:]
     ports = {"grpc_port": free_port(), "http_port": free_port()}
     ports["http_port" if "--rest" in flags else "grpc_port"] = int(port)
     settings = Settings(
         host="127.0.0.1",
         metrics_endpoint=None,
         parallel_workers=0,
-        access_log=False if "access_log" in Settings.model_fields else None,
+        metrics_dir=folder,
         debug=False,
         **ports,
     )

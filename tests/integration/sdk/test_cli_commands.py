@@ -13,6 +13,7 @@ from fakes.models import linear_model
 
 import bettong
 from bettong._cli import main
+from bettong_kit.logging import set_log_level
 
 ROWS = [{"tensor": [1.0, 2.0, 3.0, 4.0]}, {"tensor": [0.1, 0.0, 0.0, 0.0]}]
 
@@ -22,6 +23,8 @@ Run = Callable[..., str]
 @pytest.fixture
 def run(client: bettong.Client, capsys: pytest.CaptureFixture[str]) -> Run:
     """Return a function that runs a command and returns what it prints."""
+    # The server is in this process, whose log level is one for all tests.
+    set_log_level("warning")
 
     def command(*arguments: str | Path, code: int = 0) -> str:
         assert main(["--url", client.url(), *map(str, arguments)]) == code
