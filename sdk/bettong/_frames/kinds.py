@@ -1,6 +1,5 @@
 """Finding the kind of a frame without loading a library that the caller does not use."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -66,23 +65,46 @@ def _kind_of(given: object) -> tuple[ToTable, FromReply]:
 
 
 def _library_kind(given: object) -> tuple[ToTable, FromReply] | None:
-    pandas, polars, arrow = (sys.modules.get(name) for name in ("pandas", "polars", "pyarrow"))
-    if pandas is not None and isinstance(given, pandas.DataFrame):
-        from bettong._frames import pandas_kind  # noqa: PLC0415 - a kind is loaded when it is used
-
-        _refuse_empty(len(given))
-        return pandas_kind.to_table, pandas_kind.from_reply
-    if arrow is not None and isinstance(given, (arrow.Table, arrow.RecordBatch)):
-        from bettong._frames import arrow_kind  # noqa: PLC0415 - a kind is loaded when it is used
-
-        _refuse_empty(given.num_rows)
-        return arrow_kind.to_table, arrow_kind.from_reply
-    if polars is not None and isinstance(given, polars.DataFrame):
-        from bettong._frames import polars_kind  # noqa: PLC0415 - a kind is loaded when it is used
-
-        _refuse_empty(given.height)
-        return polars_kind.to_table, polars_kind.from_reply
+    # The classes of the frame tell its library. Looking for the library in `sys.modules` would find it half-made while
+    # another thread imports it.
+    libraries = {base.__module__.partition(".")[0] for base in type(given).__mro__}
+    for library, kind_for in (("pandas", _pandas), ("pyarrow", _arrow), ("polars", _polars)):
+        if library in libraries and (kind := kind_for(given)):
+            return kind
     return None
+
+
+def _pandas(given: object) -> tuple[ToTable, FromReply] | None:
+    from pandas import DataFrame  # noqa: PLC0415 - the caller has loaded it
+
+    if not isinstance(given, DataFrame):
+        return None
+    from bettong._frames import pandas_kind  # noqa: PLC0415 - a kind is loaded when it is used
+
+    _refuse_empty(len(given))
+    return pandas_kind.to_table, pandas_kind.from_reply
+
+
+def _arrow(given: object) -> tuple[ToTable, FromReply] | None:
+    from pyarrow import RecordBatch, Table  # noqa: PLC0415 - the caller has loaded it
+
+    if not isinstance(given, (Table, RecordBatch)):
+        return None
+    from bettong._frames import arrow_kind  # noqa: PLC0415 - a kind is loaded when it is used
+
+    _refuse_empty(given.num_rows)
+    return arrow_kind.to_table, arrow_kind.from_reply
+
+
+def _polars(given: object) -> tuple[ToTable, FromReply] | None:
+    from polars import DataFrame  # noqa: PLC0415 - the caller has loaded it
+
+    if not isinstance(given, DataFrame):
+        return None
+    from bettong._frames import polars_kind  # noqa: PLC0415 - a kind is loaded when it is used
+
+    _refuse_empty(given.height)
+    return polars_kind.to_table, polars_kind.from_reply
 
 
 def _refuse_empty(rows: int) -> None:

@@ -1,5 +1,7 @@
 """Frames of every kind, to Arrow and back."""
 
+import sys
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -121,6 +123,15 @@ def test_numpy_memory_is_not_copied() -> None:
     """A contiguous block of numbers goes to the socket from where it lies."""
     pieces = stream_pieces(open_frame({"tensor": VECTORS}).table)
     assert VECTORS.ctypes.data in {pa.py_buffer(piece).address for piece in pieces}
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_a_library_that_is_being_imported_elsewhere_is_no_trouble(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread that imports pandas for its first call has left a module without content so far."""
+    monkeypatch.setitem(sys.modules, library, ModuleType(library))
+    assert open_frame(_records()).table.column("amount").to_pylist() == [1.5, 2.5, 3.5]
 
 
 @given(
