@@ -104,6 +104,20 @@ def test_the_same_file_again_makes_no_new_version(model: Path, tmp_path: Path) -
             assert [str(found["version"]) for found in json.loads(listed.stdout)] == versions
 
 
+def test_the_same_file_again_is_logged_as_nothing_new(model: Path, tmp_path: Path) -> None:
+    """It is brought back once, and no version is said to be made."""
+    arguments = ("serve", str(model), "--port", "0", "--data", str(tmp_path / "d"), "--log-format", "json")
+    seen = []
+    for _ in range(2):
+        with command(*arguments) as (process, _welcome):
+            process.send_signal(signal.SIGTERM)
+            _, log = process.communicate(timeout=TIMEOUT_S)
+            seen.append([json.loads(line)["event"] for line in log.splitlines()])
+    made = {"model_uploaded", "pipeline_version_created", "deployment_running"}
+    assert sorted(made.intersection(seen[0])) == sorted(event for event in seen[0] if event in made) == sorted(made)
+    assert [event for event in seen[1] if event in made] == ["deployment_running"]
+
+
 @pytest.mark.parametrize(
     ("content", "match"),
     [

@@ -22,7 +22,7 @@ class DeploymentApp:
         self._clock = clock
 
     async def deploy(self, key: PipelineKey, config: DeploymentConfig) -> AsyncIterator[Deployment]:
-        """Ask for a version (0 is the newest) and yield its states until it serves or cannot.
+        """Ask for a version (0 is the newest) and yield its states until it serves or cannot; what serves already stays.
 
         Raises:
             NotFoundError: There is no such version.
@@ -30,6 +30,10 @@ class DeploymentApp:
         Cancellation:
             The wish stays and is fulfilled without a watcher.
         """
+        running = await self._running_as_wished(key, config)
+        if running is not None:
+            yield running
+            return
         desired = await self._registry.wish(key, config)
         self._reconciler.wake(key.name)
         async for deployment in self._progress.watch(key.name, desired.revision):
@@ -71,6 +75,15 @@ class DeploymentApp:
     def close(self) -> None:
         """Send those away who wait for a state that will not come; wishes stay."""
         self._progress.close()
+
+    async def _running_as_wished(self, key: PipelineKey, config: DeploymentConfig) -> Deployment | None:
+        """Return the deployment if there is nothing to do: the version serves already, with the same settings."""
+        wished = (await self._registry.pipeline(key)).key
+        desired = await self._registry.wish_for(key.name)
+        if desired is None or desired.stopped or (desired.version, desired.config) != (wished.version, config):
+            return None
+        deployment = self._observed(desired)
+        return deployment if deployment.state is DeploymentState.RUNNING else None
 
     def _observed(self, desired: Desired) -> Deployment:
         latest = self._progress.get(desired.pipeline)

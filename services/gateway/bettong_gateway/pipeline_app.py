@@ -40,8 +40,9 @@ class PipelineApp:
             signature=program.signature,
             created_ms=self._clock.epoch_ms(),
         )
-        pipeline = await self._registry.add_pipeline(draft)
-        _log.info("pipeline_version_created", pipeline=name, version=pipeline.key.version, steps=len(models))
+        pipeline, is_new = await self._registry.add_pipeline(draft)
+        if is_new:
+            _log.info("pipeline_version_created", pipeline=name, version=pipeline.key.version, steps=len(models))
         return pipeline
 
     async def get(self, key: PipelineKey) -> Pipeline:

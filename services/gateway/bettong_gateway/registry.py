@@ -94,18 +94,21 @@ class Registry:
 
         return await _retried(attempt)
 
-    async def add_pipeline(self, draft: Pipeline) -> Pipeline:
-        """Keep a pipeline under the next version of its name, or return the newest one if it is the same.
+    async def add_pipeline(self, draft: Pipeline) -> tuple[Pipeline, bool]:
+        """Keep a pipeline under the next version of its name, or find that the newest one is the same.
+
+        Returns:
+            The pipeline with its version, and whether that is new.
 
         Raises:
             NotFoundError: A model was deleted meanwhile.
         """
 
-        async def attempt() -> Pipeline:
+        async def attempt() -> tuple[Pipeline, bool]:
             counter = await self._next_version("pipelines", draft.key.name)
             newest = await self._newest_pipeline(draft.key.name)
             if newest is not None and newest.steps == draft.steps:
-                return newest
+                return newest, False
             pipeline = dataclasses.replace(draft, key=PipelineKey(draft.key.name, counter.value))
             # Writing the models again moves their revision, which makes a deletion that began before us fail and look again.
             models = [await self._model_entry(step.model) for step in draft.steps]
@@ -114,7 +117,7 @@ class Registry:
             guards = {counter.key: counter.revision} | {entry.key: entry.revision for entry in models}
             touched = {entry.key: entry.value for entry in models}
             await self._store.commit(Transaction(guards=guards, puts=puts | touched))
-            return pipeline
+            return pipeline, True
 
         return await _retried(attempt)
 

@@ -34,6 +34,22 @@ async def test_the_same_chain_again_is_the_same_version(plane: Plane) -> None:
     assert await plane.pipeline("p", model) == PipelineKey("p", 2)
 
 
+async def test_deploying_what_serves_already_changes_nothing(plane: Plane) -> None:
+    """The answer is there at once; other settings, or a pipeline that was stopped, are a new wish."""
+    key = await plane.pipeline("p", await plane.upload("m"))
+    before = (await plane.deploy(key))[-1]
+    plane.engine.refuse["p"] = BettongError("routed again")
+    assert await plane.deploy(PipelineKey("p", 0)) == [before]
+    labelled = DeploymentConfig(labels=(("team", "a"),))
+    async with plane.reconciling():
+        states = [state.state async for state in plane.app.deployments.deploy(key, labelled)]
+    assert states[-1] is ERROR
+    del plane.engine.refuse["p"]
+    assert (await plane.deploy(key))[-1].state is RUNNING
+    await plane.undeploy("p")
+    assert (await plane.deploy(key))[-1].state is RUNNING
+
+
 async def test_a_pipeline_keeps_the_settings_that_it_was_made_with(plane: Plane) -> None:
     """Configuring a model later changes nothing that is frozen."""
     model = await plane.upload("m", config=ModelConfig(tensor_fields=("before",)))
