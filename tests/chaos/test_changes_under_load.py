@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import onnx_files
 import pytest
@@ -116,6 +117,59 @@ async def test_a_replaced_slow_model_finishes_what_it_has(tmp_path: Path) -> Non
     old = [(number, value_of(reply)) for number, reply in enumerate(replies) if reply.model_version == "1"]
     assert old == [(number, number) for number, _ in old]
     assert len(old) >= 25
+
+
+IN_FLIGHT = 30
+
+
+@asynccontextmanager
+async def thirty_in_flight(folder: Path) -> AsyncIterator[tuple[Server, Any, list[Any]]]:
+    """Serve a slow model on one thread and yield a stub and calls that have been admitted and wait for their turn."""
+    with serving(folder / "data", lanes=1, compute_threads=1, max_batch_rows=1) as server:
+        server.deploy("slow", onnx_files.slow(2_000), folder)
+        async with aio.insecure_channel(server.data, UNLIMITED) as channel:
+            stub = GRPCInferenceServiceStub(channel)
+            calls = [stub.ModelInfer(one_row("slow", number)) for number in range(IN_FLIGHT)]
+            while await in_flight(server) < IN_FLIGHT:
+                pass
+            yield server, stub, calls
+
+
+async def in_flight(server: Server) -> float:
+    return (await asyncio.to_thread(server.counts)).total("bettong_requests_in_flight")
+
+
+async def undeploy(server: Server, pipeline: str) -> None:
+    def ask() -> None:
+        with server.client() as client:
+            client.build_pipeline(pipeline).undeploy()
+
+    await asyncio.to_thread(ask)
+
+
+async def test_requests_in_flight_outlive_their_pipeline(tmp_path: Path) -> None:
+    """What was admitted before an undeploy is answered right, what comes after is told that there is no pipeline."""
+    async with thirty_in_flight(tmp_path) as (server, stub, calls):
+        await undeploy(server, "slow")
+        with pytest.raises(aio.AioRpcError) as caught:
+            await stub.ModelInfer(one_row("slow", 1))
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        missing = await asyncio.to_thread(httpx.post, f"{server.url}/v1/pipelines/slow/infer", json=[{"x": 1}])
+        assert missing.status_code == 404
+        await stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="slow"))
+        again = await stub.ModelInfer(one_row("slow", 7))
+        assert value_of(again) == 7
+        assert [value_of(reply) for reply in await asyncio.gather(*calls)] == list(range(IN_FLIGHT))
+
+
+@pytest.mark.xfail(reason="bug 23: the engine does not say when a pipeline has nothing in flight any more")
+async def test_an_undeploy_returns_when_requests_in_flight_are_answered(tmp_path: Path) -> None:
+    """Whoever stops what a pipeline depends on after that harms nobody."""
+    async with thirty_in_flight(tmp_path) as (server, _stub, calls):
+        await undeploy(server, "slow")
+        left = await in_flight(server)
+        await asyncio.gather(*calls)
+    assert left == 0
 
 
 async def test_a_reader_that_stops_does_not_fill_the_server(tmp_path: Path) -> None:
