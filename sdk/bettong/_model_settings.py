@@ -159,7 +159,7 @@ def framework_to_pb(framework: Framework) -> "models_pb2.Framework.ValueType":
 def batching_to_pb(
     message: models_pb2.ModelConfig, batch_config: str | None, dynamic: DynamicBatchingConfig | None
 ) -> None:
-    """Put what a user gave into *message*; what was not given stays.
+    """Put what a user gave into *message*; what was not given stays, except that one of the two ends the other.
 
     Raises:
         InvalidInputError: The settings are unknown or exclude each other.
@@ -170,7 +170,10 @@ def batching_to_pb(
         raise InvalidInputError("batch_config='single' and dynamic_batching_config exclude each other")
     if batch_config:
         message.batch_mode = models_pb2.BATCH_MODE_SINGLE
+        message.ClearField("max_batch_delay_us")
+        message.ClearField("max_batch_rows")
     if dynamic:
+        message.ClearField("batch_mode")
         message.max_batch_delay_us = round(dynamic.max_batch_delay_ms * 1000)
         message.max_batch_rows = dynamic.max_batch_rows
 

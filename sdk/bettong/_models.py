@@ -102,8 +102,8 @@ class ModelVersion:
             runtime: Checked against the model's own.
             tensor_fields: Incoming columns, in the order of the model's inputs; or, for one input of width k, the k
                 columns that make its row.
-            batch_config: "single" runs one row at a time.
-            dynamic_batching_config: Lets batches wait for more rows.
+            batch_config: "single" runs one row at a time, and ends dynamic batching.
+            dynamic_batching_config: Lets batches wait for more rows, and ends "single".
             input_schema: Stands for `tensor_fields` with the names of its columns.
             output_schema: Checked against the model's outputs.
 

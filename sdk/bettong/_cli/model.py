@@ -8,9 +8,11 @@ import click
 from bettong._cli.session import Session, pass_global_options
 
 if TYPE_CHECKING:
+    from bettong._model_settings import DynamicBatchingConfig
     from bettong._models import ModelVersion
 
 _VERSION_HELP = "Version; the newest if it is not given."
+_DEFAULT_ROWS = 256
 
 
 @click.group()
@@ -69,25 +71,43 @@ def show(session: Session, name: str, version: int | None) -> None:
 @click.argument("name")
 @click.option("--version", type=click.IntRange(1), help=_VERSION_HELP)
 @click.option("--tensor-field", "tensor_fields", multiple=True, help="Incoming column; once for each input, in order.")
-@click.option("--single", is_flag=True, help="Run one row at a time.")
-@click.option("--max-delay-ms", type=click.FloatRange(0), help="Milliseconds that a batch may wait for more rows.")
-@click.option("--max-rows", type=click.IntRange(1), help="Longest batch in rows, with --max-delay-ms.  [default: 256]")
+@click.option("--single", is_flag=True, help="Run one row at a time; ends --max-delay-ms and --max-rows.")
+@click.option(
+    "--max-delay-ms",
+    type=click.FloatRange(0),
+    help="Milliseconds that a batch may wait for more rows; ends --single.  [default at first: 0]",
+)
+@click.option(
+    "--max-rows", type=click.IntRange(1), help="Longest batch in rows; ends --single.  [default at first: 256]"
+)
 @pass_global_options
 def configure(session: Session, /, name: str, version: int | None, **settings: Any) -> None:  # noqa: ANN401 - settings by name
     """Change how a version of model NAME is fed; what is not given stays."""
-    from bettong._model_settings import DynamicBatchingConfig
-
     delay_ms, rows = settings["max_delay_ms"], settings["max_rows"]
-    if rows is not None and delay_ms is None:
-        raise click.UsageError("--max-rows needs --max-delay-ms")
+    if settings["single"] and (delay_ms, rows) != (None, None):
+        raise click.UsageError("--single goes neither with --max-delay-ms nor with --max-rows")
     with session.connect() as client:
         found = client.get_model(name, version)
         found.configure(
             tensor_fields=settings["tensor_fields"] or None,
             batch_config="single" if settings["single"] else None,
-            dynamic_batching_config=None if delay_ms is None else DynamicBatchingConfig(delay_ms, rows or 256),
+            dynamic_batching_config=_batching(found.config().dynamic_batching_config(), delay_ms, rows),
         )
         _show(session, found)
+
+
+def _batching(
+    stored: "DynamicBatchingConfig | None", delay_ms: float | None, rows: int | None
+) -> "DynamicBatchingConfig | None":
+    """Return what is to be stored: of two numbers, the one that is not given stays."""
+    from bettong._model_settings import DynamicBatchingConfig
+
+    if delay_ms is None and rows is None:
+        return None
+    before = stored or DynamicBatchingConfig(0, _DEFAULT_ROWS)
+    return DynamicBatchingConfig(
+        before.max_batch_delay_ms if delay_ms is None else delay_ms, before.max_batch_rows if rows is None else rows
+    )
 
 
 @model.command()

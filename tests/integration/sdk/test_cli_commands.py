@@ -68,6 +68,26 @@ def test_model_life(run: Run, name: str, tmp_path: Path) -> None:
     assert name in run("model", "show", name, code=1)
 
 
+def test_settings_that_are_not_given_stay(run: Run, name: str, tmp_path: Path) -> None:
+    """Each option replaces its own value; one row at a time and waiting for rows end each other."""
+    path = tmp_path / "sums.onnx"
+    path.write_bytes(linear_model(4))
+    run("model", "upload", name, path, "--tensor-field", "tensor")
+
+    def configured(*options: str) -> str:
+        run("model", "configure", name, *options)
+        shown = json.loads(run("model", "show", name, "--output", "json"))
+        assert shown["tensor_fields"] == ["tensor"]
+        return str(shown["batch"])
+
+    assert "max_batch_delay_ms=0.0, batch_size_target=8" in configured("--max-rows", "8")
+    assert "max_batch_delay_ms=2.0, batch_size_target=8" in configured("--max-delay-ms", "2")
+    assert "max_batch_delay_ms=2.0, batch_size_target=16" in configured("--max-rows", "16")
+    assert "max_batch_delay_ms=2.0, batch_size_target=16" in configured()
+    assert configured("--single") == configured() == "single"
+    assert "max_batch_delay_ms=0.0, batch_size_target=256" in configured("--max-delay-ms", "0")
+
+
 def test_pipeline_life(run: Run, pipeline: str, client: bettong.Client) -> None:
     """A pipeline is listed with what serves, shown, undeployed and deleted."""
     listed = json.loads(run("pipeline", "list", "--output", "json"))

@@ -66,7 +66,8 @@ def test_help_exits_well(name: str, capsys: pytest.CaptureFixture[str]) -> None:
         (["up", "--port", "99999"], "99999 is not in the range"),
         (["logs-level", "loud"], "'loud' is not one of"),
         (["serve", "none.onnx"], "none.onnx is no file"),
-        (["model", "configure", "m", "--max-rows", "4"], "--max-rows needs --max-delay-ms"),
+        (["model", "configure", "m", "--max-rows", "4", "--single"], "--single goes neither with --max-delay-ms"),
+        (["model", "configure", "m", "--max-delay-ms", "4", "--single"], "--single goes neither with --max-delay-ms"),
     ],
 )
 def test_misuse_is_one_line_and_exit_code_2(

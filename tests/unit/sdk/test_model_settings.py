@@ -55,6 +55,21 @@ def test_single_row_batches() -> None:
     assert config_from_pb(bettong.Framework.ONNX, message).batch_config() == "single"
 
 
+def test_one_row_at_a_time_and_waiting_for_rows_end_each_other() -> None:
+    """The newer wish holds; columns stay in any case, and so does everything when nothing is given."""
+    message = models_pb2.ModelConfig(tensor_fields=["a"])
+    waiting = bettong.DynamicBatchingConfig(2, 8)
+    batching_to_pb(message, None, waiting)
+    batching_to_pb(message, "single", None)
+    assert message == models_pb2.ModelConfig(tensor_fields=["a"], batch_mode=models_pb2.BATCH_MODE_SINGLE)
+    batching_to_pb(message, None, None)
+    assert message.batch_mode == models_pb2.BATCH_MODE_SINGLE
+    batching_to_pb(message, None, waiting)
+    batching_to_pb(message, None, None)
+    config = config_from_pb(bettong.Framework.ONNX, message)
+    assert (config.batch_config(), config.dynamic_batching_config()) == (None, waiting)
+
+
 @pytest.mark.parametrize(("batch_config", "dynamic"), [("double", None), ("single", bettong.DynamicBatchingConfig())])
 def test_batching_settings_that_do_not_fit_are_refused(
     batch_config: str, dynamic: bettong.DynamicBatchingConfig | None
