@@ -164,3 +164,27 @@ async def test_deploying_again_and_again_gives_memory_and_files_back(tmp_path: P
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
     print(f"{before / 1e6:.1f} MB before, {after / 1e6:.1f} MB after")
     assert after - before <= GROWTH_BYTES
+
+
+@pytest.mark.xfail(reason="bug 24: a lane keeps programs that it has run, with their models")
+def test_a_thousand_different_pipelines_one_after_another_leave_nothing_behind(tmp_path: Path) -> None:
+    """Each with a model of its own, deployed, asked and undeployed; the records of them are on the disk."""
+    with serving(tmp_path / "data", lanes=1) as server, server.client() as client:
+        row: list[dict[str, Any]] = [{"x": 1.0}]
+
+        def cycle(numbers: range) -> float:
+            for number in numbers:
+                model = client.upload_model(f"m{number}", onnx_files.scaled(number))
+                pipeline = client.build_pipeline(f"p{number}").add_model_step(model).deploy()
+                assert pipeline.infer(row)[0]["out.y"] == [number]
+                pipeline.undeploy()
+            return resident_bytes(server)
+
+        early = cycle(range(300))
+        late = cycle(range(300, 1_000))
+        series = server.counts().page.count("\n")
+        listed = len(client.list_pipelines())
+    print(f"{early / 1e6:.1f} MB after 300, {late / 1e6:.1f} MB after 1,000; {series} lines of metrics")
+    assert listed == 1_000
+    assert series < 1_000, "metrics of pipelines that are gone"
+    assert late - early <= GROWTH_BYTES
