@@ -11,6 +11,7 @@ use crate::routes::Entry;
 use crate::shared::Shared;
 
 /// A request that is being answered.
+#[derive(Clone, Copy)]
 pub struct Account<'a> {
     /// `grpc`, `grpc-stream`, `rest` or `native`.
     pub protocol: &'static str,

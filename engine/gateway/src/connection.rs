@@ -17,14 +17,15 @@ const PREFACE_START: &[u8] = b"PRI";
 pub async fn serve(shared: Arc<Shared>, stream: std::net::TcpStream, registered: Registered) {
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     let mut speaking = pin!(speak(&shared, stream, &registered.signal));
-    poll_fn(|context| match speaking.as_mut().poll(context) {
-        Poll::Ready(()) => Poll::Ready(()),
-        Poll::Pending => registered.signal.poll_stopped(context),
+    poll_fn(|context| {
+        // First, so that whatever comes after the looks below wakes this task again.
+        registered.signal.register(context);
+        if speaking.as_mut().poll(context).is_ready() || registered.signal.is_stopped() { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
 }
 
-async fn speak(shared: &Arc<Shared>, mut stream: TcpStream, signal: &Signal) {
+async fn speak(shared: &Arc<Shared>, mut stream: TcpStream, signal: &Arc<Signal>) {
     let mut start = [0; PREFACE_START.len()];
     let Ok(Ok(is_http2)) = tokio::time::timeout(shared.read_timeout, speaks_http2(&mut stream, &mut start)).await else { return };
     if is_http2 {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The headers of a request that matter here. Values are slices of the head wherever the protocol allows it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Head {
     /// `grpc-timeout`, or `x-request-timeout-ms` over HTTP.
     pub timeout: Option<Duration>,

@@ -55,7 +55,7 @@ type Accepted = Option<std::result::Result<(Request<RecvStream>, SendResponse<By
 /// The next request. When told to finish, the client gets GOAWAY and what is under way is answered.
 async fn next_request(connection: &mut Connection<TcpStream, Bytes>, signal: &Signal, finishing: &mut bool) -> Accepted {
     poll_fn(|context| {
-        if !*finishing && signal.is_finishing(context) {
+        if !*finishing && signal.is_finishing() {
             *finishing = true;
             connection.graceful_shutdown();
         }

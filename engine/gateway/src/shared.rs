@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
@@ -115,33 +115,43 @@ pub struct Connections {
     ended: Condvar,
 }
 
-/// Tells one connection to finish, and in the end to stop.
+/// Tells one connection to finish, and in the end to stop; wakes its task.
 #[derive(Default)]
 pub struct Signal {
     finish: AtomicBool,
-    waker: AtomicWaker,
     /// Set when nothing that this connection could still get is under way.
     stop: AtomicBool,
-    stopper: AtomicWaker,
+    waker: AtomicWaker,
 }
 
 impl Signal {
-    /// Whether to finish; if not, the current task is woken when it is time.
+    /// Have the current task woken by [`Self::wake`], and when there is something to finish or to stop.
     #[inline]
-    pub fn is_finishing(&self, context: &mut Context<'_>) -> bool {
+    pub fn register(&self, context: &Context<'_>) {
         self.waker.register(context.waker());
+    }
+
+    /// Wake the connection's task.
+    #[inline]
+    pub fn wake(&self) {
+        self.waker.wake();
+    }
+
+    /// Whether to finish what is under way and then to end.
+    #[inline]
+    pub fn is_finishing(&self) -> bool {
         self.finish.load(Ordering::Acquire)
     }
 
-    /// Resolve when the connection is to be dropped: the server drains, and nothing is under way any more.
-    pub fn poll_stopped(&self, context: &mut Context<'_>) -> Poll<()> {
-        self.stopper.register(context.waker());
-        if self.stop.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+    /// Whether the connection is to be dropped: the server drains, and nothing is under way any more.
+    #[inline]
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
     }
 
     fn stop(&self) {
         self.stop.store(true, Ordering::Release);
-        self.stopper.wake();
+        self.waker.wake();
     }
 
     fn fire(&self) {

@@ -1,10 +1,13 @@
 //! Heads of requests: what they ask, and how long their body is.
 
+use std::sync::Arc;
+
 use bettong_frame::{Error, ErrorKind, Result};
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::Method;
 
 use crate::head::Head;
+use crate::rest::InferTarget;
 
 /// Headers of one request.
 pub const MAX_HEADERS: usize = 100;
@@ -33,14 +36,23 @@ pub struct RequestLine {
     target: Bytes,
     /// Where the path ends.
     path_end: usize,
-    /// Whether the connection stays open.
-    pub keep_alive: bool,
     /// Whether the client waits to be told to send its body.
     pub expects_continue: bool,
     /// How the end of the body is known.
     pub body: BodyLength,
+    /// What its reply depends on.
+    pub manner: Manner,
+}
+
+/// How a request wants its reply to end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manner {
+    /// Whether the connection stays open.
+    pub keep_alive: bool,
     /// HTTP/1.0, whose connections close unless both sides say otherwise.
     is_old: bool,
+    /// The body is left out (HEAD).
+    without_body: bool,
 }
 
 /// How a reply ends.
@@ -50,19 +62,25 @@ pub struct Ending {
     pub connection: Option<&'static str>,
     /// Whether the body is left out (HEAD).
     pub without_body: bool,
+    /// Whether the connection is closed.
+    pub closes: bool,
+}
+
+impl Manner {
+    /// How the reply ends; *closing* when the server wants connections to end.
+    #[inline]
+    pub fn ending(self, closing: bool) -> Ending {
+        let closes = closing || !self.keep_alive;
+        let connection = match (closes, self.is_old) {
+            (true, _) => Some("close"),
+            (false, true) => Some("keep-alive"),
+            (false, false) => None,
+        };
+        Ending { connection, without_body: self.without_body, closes }
+    }
 }
 
 impl RequestLine {
-    /// How the reply ends, when the connection is to stay open or not.
-    pub fn ending(&self, keep_alive: bool) -> Ending {
-        let connection = match (keep_alive, self.is_old) {
-            (false, _) => Some("close"),
-            (true, true) => Some("keep-alive"),
-            (true, false) => None,
-        };
-        Ending { connection, without_body: self.method == Method::HEAD }
-    }
-
     /// The path; `/` when there is none.
     pub fn path(&self) -> &str {
         // The target was checked to be ASCII when it was parsed.
@@ -76,8 +94,21 @@ impl RequestLine {
     }
 }
 
+/// A head that was read.
+#[derive(Debug, Default)]
+pub struct Parsed {
+    /// As it came.
+    raw: Bytes,
+    /// What it asks.
+    pub line: RequestLine,
+    /// Headers that matter.
+    pub head: Arc<Head>,
+    /// What it wants inferred.
+    pub infer: Option<InferTarget>,
+}
+
 /// Take a head from the front of *input*; `None` when it is not complete.
-pub fn parse_head(input: &mut BytesMut) -> Result<Option<(RequestLine, Head)>> {
+fn parse_head(input: &mut BytesMut) -> Result<Option<Parsed>> {
     let mut headers = [const { std::mem::MaybeUninit::uninit() }; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut []);
     let length = match request.parse_with_uninit_headers(input, &mut headers) {
@@ -86,7 +117,7 @@ pub fn parse_head(input: &mut BytesMut) -> Result<Option<(RequestLine, Head)>> {
         Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => return Err(too_large()),
         Err(error) => return Err(Error::invalid(format!("the request is not HTTP: {error}"))),
     };
-    // Ranges instead of references, because the head is split off before its parts are sliced.
+    // Ranges instead of references, because the parts are slices of the copy.
     let base = input.as_ptr() as usize;
     let range = |part: &[u8]| {
         let start = part.as_ptr() as usize - base;
@@ -98,7 +129,9 @@ pub fn parse_head(input: &mut BytesMut) -> Result<Option<(RequestLine, Head)>> {
     let method = Method::from_bytes(request.method.unwrap_or_default().as_bytes())
         .map_err(|_| Error::invalid("the method is not one of HTTP's"))?;
     let minor = request.version.unwrap_or(1);
-    let whole = input.split_to(length).freeze();
+    // A copy, because it is kept longer than what comes after it.
+    let whole = Bytes::copy_from_slice(&input[..length]);
+    input.advance(length);
     let mut framing = Framing::new(minor);
     let mut head = Head::default();
     for (name, value) in fields {
@@ -108,16 +141,39 @@ pub fn parse_head(input: &mut BytesMut) -> Result<Option<(RequestLine, Head)>> {
     let target = origin_form(whole.slice(target));
     let path_end = target.iter().position(|&byte| byte == b'?').unwrap_or(target.len());
     framing.check(minor)?;
-    let line = RequestLine {
-        method,
-        target,
-        path_end,
-        keep_alive: framing.keep_alive,
-        expects_continue: framing.expects_continue,
-        body: framing.body,
-        is_old: minor == 0,
-    };
-    Ok(Some((line, head)))
+    let manner = Manner { keep_alive: framing.keep_alive, is_old: minor == 0, without_body: method == Method::HEAD };
+    let (expects_continue, body) = (framing.expects_continue, framing.body);
+    let line = RequestLine { method, target, path_end, expects_continue, body, manner };
+    let infer = InferTarget::of(&line.method, line.path());
+    Ok(Some(Parsed { raw: whole, line, head: Arc::new(head), infer }))
+}
+
+/// Reads the heads of one connection. Clients send the same head again and again: one that is the same, byte for byte, as the
+/// one before is not parsed anew.
+#[derive(Default)]
+pub struct Heads {
+    last: Parsed,
+}
+
+impl Heads {
+    /// Take a head from the front of *input*; false when it is not complete.
+    #[inline]
+    pub fn take(&mut self, input: &mut BytesMut) -> Result<bool> {
+        // It ends with an empty line, so it is never the start of another.
+        if !self.last.raw.is_empty() && input.starts_with(&self.last.raw) {
+            input.advance(self.last.raw.len());
+            return Ok(true);
+        }
+        let Some(parsed) = parse_head(input)? else { return Ok(false) };
+        self.last = parsed;
+        Ok(true)
+    }
+
+    /// The head that was taken last.
+    #[inline]
+    pub fn last(&self) -> &Parsed {
+        &self.last
+    }
 }
 
 /// *target* without the scheme and authority that proxies send (RFC 9112, 3.2.2).
@@ -218,18 +274,33 @@ fn ambiguous() -> Error {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Option<(RequestLine, Head)>> {
+    fn parse(text: &str) -> Result<Option<Parsed>> {
         parse_head(&mut BytesMut::from(text))
     }
 
     #[test]
     fn a_head_is_taken_and_the_body_left() {
         let mut input = BytesMut::from("POST /v2/x?a=1 HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nAccept: a/b\r\n\r\nabc");
-        let (line, head) = parse_head(&mut input).unwrap().unwrap();
+        let Parsed { line, head, .. } = parse_head(&mut input).unwrap().unwrap();
         assert_eq!((Method::POST, "/v2/x", "a=1"), (line.method.clone(), line.path(), line.query()));
-        assert_eq!((BodyLength::Known(3), true), (line.body, line.keep_alive));
+        assert_eq!((BodyLength::Known(3), true), (line.body, line.manner.keep_alive));
         assert_eq!(Some(&b"a/b"[..]), head.accept.as_deref());
         assert_eq!(b"abc", &input[..]);
+    }
+
+    #[test]
+    fn a_head_like_the_one_before_is_taken_and_another_is_read() {
+        let one = "POST /v2/models/m/infer HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n";
+        let other = "POST /v2/models/m/infer HTTP/1.1\r\nHost: h\r\nContent-Length: 31\r\n\r\n";
+        let mut heads = Heads::default();
+        for (text, length) in [(one, 3), (one, 3), (other, 31), (one, 3)] {
+            let mut input = BytesMut::from(text);
+            assert!(!heads.take(&mut input.split_to(text.len() - 1)).unwrap());
+            let mut input = BytesMut::from(&*format!("{text}abc"));
+            assert!(heads.take(&mut input).unwrap());
+            assert_eq!((BodyLength::Known(length), &b"abc"[..]), (heads.last().line.body, &input[..]));
+            assert_eq!(InferTarget::of(&Method::POST, "/v2/models/m/infer"), heads.last().infer);
+        }
     }
 
     #[test]
@@ -257,7 +328,7 @@ mod tests {
 
     #[test]
     fn connections_stay_open_as_their_version_and_header_say() {
-        let keeps = |text: &str| parse(text).unwrap().unwrap().0.keep_alive;
+        let keeps = |text: &str| parse(text).unwrap().unwrap().line.manner.keep_alive;
         assert!(keeps("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
         assert!(!keeps("GET / HTTP/1.1\r\nHost: h\r\nConnection: foo, Close\r\n\r\n"));
         assert!(!keeps("GET / HTTP/1.0\r\n\r\n"));
@@ -267,7 +338,7 @@ mod tests {
     #[test]
     fn a_host_is_required_and_an_absolute_target_is_understood() {
         assert!(parse("GET / HTTP/1.1\r\n\r\n").is_err());
-        let (line, _) = parse("GET http://h:1/a/b?c HTTP/1.1\r\nHost: h\r\n\r\n").unwrap().unwrap();
+        let Parsed { line, .. } = parse("GET http://h:1/a/b?c HTTP/1.1\r\nHost: h\r\n\r\n").unwrap().unwrap();
         assert_eq!(("/a/b", "c"), (line.path(), line.query()));
     }
 }

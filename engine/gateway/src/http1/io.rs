@@ -1,17 +1,19 @@
-//! Reading and writing, with the time that clients are given.
+//! Reading, with the time that clients are given.
 
 use std::future::poll_fn;
-use std::io::IoSlice;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bettong_frame::{Error, ErrorKind, Result};
-use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Instant, Sleep};
 
+use super::link::{After, Link};
 use crate::shared::Signal;
 
 /// Room for a read: most requests come whole in one.
@@ -22,9 +24,9 @@ const LEAST_BYTES_PER_S: f64 = 16_384.0;
 
 /// One client's connection.
 pub struct Io {
-    stream: TcpStream,
+    stream: OwnedReadHalf,
+    link: Arc<Link>,
     input: BytesMut,
-    output: BytesMut,
     /// One timer a connection, looked at only when it fires: setting one for each request costs more than parsing it.
     timer: Pin<Box<Sleep>>,
     keep_alive: Duration,
@@ -40,13 +42,14 @@ pub struct Io {
 
 impl Io {
     /// A connection over *stream*.
-    pub fn new(stream: TcpStream, keep_alive: Duration, read_timeout: Duration) -> Self {
+    pub fn new(stream: TcpStream, signal: Arc<Signal>, keep_alive: Duration, read_timeout: Duration) -> Self {
         let now = Instant::now();
         let period = keep_alive.min(read_timeout) / 2;
+        let (stream, writing) = stream.into_split();
         Self {
             stream,
+            link: Arc::new(Link::new(writing, signal)),
             input: BytesMut::new(),
-            output: BytesMut::new(),
             timer: Box::pin(tokio::time::sleep(period)),
             keep_alive,
             read_timeout,
@@ -62,17 +65,17 @@ impl Io {
         &mut self.input
     }
 
-    /// What is to be sent before the next reply's body.
-    pub fn output(&mut self) -> &mut BytesMut {
-        &mut self.output
+    /// Where replies are written.
+    pub fn link(&self) -> &Arc<Link> {
+        &self.link
     }
 
-    /// Read what comes next. `None`: the client left, was idle for too long, or the server is finishing.
-    /// `Some(Err(_))`: a request was begun and not finished in time.
-    pub async fn read_more(&mut self, signal: Option<&Signal>) -> Option<Result<()>> {
+    /// Read what comes next; *between* requests or within one. `None`: the client left, was idle for too long, or the server
+    /// is finishing. `Some(Err(_))`: a request was begun and not finished in time.
+    pub async fn read_more(&mut self, between: bool) -> Option<Result<()>> {
         poll_fn(|context| {
-            let idle = signal.is_some() && self.input.is_empty();
-            if idle && signal.is_some_and(|signal| signal.is_finishing(context)) {
+            let idle = between && self.input.is_empty();
+            if idle && self.link.is_finishing() {
                 return Poll::Ready(None);
             }
             match self.poll_read(context) {
@@ -80,6 +83,28 @@ impl Io {
                 Poll::Ready(false) => Poll::Ready(None),
                 Poll::Pending => self.poll_timer(context, idle),
             }
+        })
+        .await
+    }
+
+    /// Wait until the request that is under way has been answered. `None`: the client left. `Some(false)`: the connection is to
+    /// be closed.
+    pub async fn answered(&mut self) -> Option<bool> {
+        poll_fn(|context| {
+            if let Poll::Ready(after) = self.link.poll_answered(context, false) {
+                return Poll::Ready(Some(after == After::Open));
+            }
+            if self.poll_left(context).is_ready() {
+                return Poll::Ready(None);
+            }
+            if self.timer.is_elapsed() {
+                // The time is the server's now; the timer only goes on.
+                self.end_part();
+                let _ = self.poll_timer(context, false);
+            }
+            // What was sent ahead is served as soon as the answer has left; nothing else will wake this task then.
+            let watch = !self.input.is_empty() || self.link.is_finishing();
+            self.link.poll_answered(context, watch).map(|after| Some(after == After::Open))
         })
         .await
     }
@@ -144,41 +169,26 @@ impl Io {
         Poll::Pending
     }
 
-    /// Send the output, and *body* after it. `None`: the client left.
-    pub async fn flush(&mut self, mut body: Bytes) -> Option<()> {
-        poll_fn(|context| {
-            while self.output.has_remaining() || body.has_remaining() {
-                let stream = Pin::new(&mut self.stream);
-                // One buffer goes out by `send`, which is cheaper than `writev`.
-                let wrote = if body.is_empty() {
-                    stream.poll_write(context, &self.output)
-                } else {
-                    stream.poll_write_vectored(context, &[IoSlice::new(&self.output), IoSlice::new(&body)])
-                };
-                match wrote {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Err(_) | Ok(0)) => return Poll::Ready(None),
-                    Poll::Ready(Ok(written)) => {
-                        let head = written.min(self.output.len());
-                        self.output.advance(head);
-                        body.advance(written - head);
-                    }
-                }
-            }
-            self.output.clear();
-            Poll::Ready(Some(()))
-        })
-        .await
+    /// Send *bytes* before the reply. `None`: the client left.
+    pub async fn send_interim(&mut self, bytes: &[u8]) -> Option<()> {
+        self.link.put_interim(bytes);
+        let after = poll_fn(|context| self.link.poll_flush(context)).await;
+        (after == After::Open).then_some(())
     }
 
     /// Read over what the client still sends, for a moment, so that it sees the reply and not a reset.
     pub async fn linger(&mut self) {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
         const AT_MOST: Duration = Duration::from_secs(1);
-        let _ = self.stream.shutdown().await;
+        let _ = socket2::SockRef::from(self.link.stream()).shutdown(std::net::Shutdown::Write);
         let mut sink = [0; 4096];
         let _ =
             tokio::time::timeout(AT_MOST, async { while matches!(self.stream.read(&mut sink).await, Ok(read) if read > 0) {} })
                 .await;
+    }
+}
+
+impl Drop for Io {
+    fn drop(&mut self) {
+        self.link.leave();
     }
 }

@@ -5,9 +5,9 @@
 
 mod head;
 mod io;
+mod link;
 mod write;
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,66 +17,90 @@ use http::Method;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use self::head::{BodyLength, RequestLine, parse_head};
+use self::head::{BodyLength, Heads, Manner, Parsed, RequestLine};
 pub use self::io::Io;
+use self::link::Link;
 use crate::head::Head;
-use crate::rest::{self, Asked, Reply};
+use crate::rest::{self, Answering, Asked, Incoming, Reply};
 use crate::shared::{Shared, Signal};
 
 /// Serve one connection until either side ends it.
-pub async fn serve(shared: &Arc<Shared>, stream: TcpStream, signal: &Signal) {
-    let mut io = Io::new(stream, shared.keep_alive, shared.read_timeout);
+pub async fn serve(shared: &Arc<Shared>, stream: TcpStream, signal: &Arc<Signal>) {
+    let mut io = Io::new(stream, signal.clone(), shared.keep_alive, shared.read_timeout);
+    let mut heads = Heads::default();
     // The first reply that can't be written, or request that can't be read, is the end; there is nobody left to tell.
-    while serve_one(shared, &mut io, signal).await.is_some_and(|again| again) {}
+    while serve_one(shared, &mut io, &mut heads).await.is_some_and(|again| again) {}
 }
 
 /// Serve one request. `None`: the connection is gone. `Some(false)`: it is to be closed.
-async fn serve_one(shared: &Arc<Shared>, io: &mut Io, signal: &Signal) -> Option<bool> {
-    let parsed = match read_head(io, signal).await? {
-        Ok(parsed) => parsed,
-        Err(error) => return refuse(io, &RequestLine::default(), &Head::default(), &error).await,
-    };
-    let (line, mut head) = parsed;
+async fn serve_one(shared: &Arc<Shared>, io: &mut Io, heads: &mut Heads) -> Option<bool> {
+    if let Err(error) = read_head(io, heads).await? {
+        return refuse(io, &Parsed::default(), &error).await;
+    }
     let arrived = Instant::now();
-    let body = match read_body(shared, io, &line).await? {
+    let parsed = heads.last();
+    let body = match read_body(shared, io, &parsed.line).await? {
         Ok(body) => body,
-        Err(error) => return refuse(io, &line, &head, &error).await,
+        Err(error) => return refuse(io, parsed, &error).await,
     };
     io.end_part();
-    let asked = Asked { method: &line.method, path: line.path(), query: line.query(), head: &head, arrived };
-    let reply = rest::serve(shared, &asked, body, io).await;
-    if reply.status >= 400 {
-        head.ensure_request_id();
+    let (line, head) = (&parsed.line, &parsed.head);
+    io.link().begin();
+    let turn = Turn { link: io.link().clone(), manner: line.manner, arrived };
+    if let Some(target) = &parsed.infer {
+        rest::submit(shared, Incoming { target, head, body, arrived }, turn);
+    } else {
+        let asked = Asked { method: &line.method, path: line.path(), query: line.query(), head, arrived };
+        turn.send(rest::serve(shared, &asked, body, io).await, head);
     }
-    let keep = line.keep_alive && !poll_fn(|context| std::task::Poll::Ready(signal.is_finishing(context))).await;
-    write::put(io.output(), &reply, &head, line.ending(keep), arrived);
-    io.flush(if line.method == Method::HEAD { Bytes::new() } else { write::apart(&reply) }).await?;
-    Some(keep)
+    io.answered().await
+}
+
+/// The right to answer one request.
+struct Turn {
+    link: Arc<Link>,
+    manner: Manner,
+    arrived: Instant,
+}
+
+impl Answering for Turn {
+    #[inline]
+    fn has_left(&self) -> bool {
+        self.link.has_left()
+    }
+
+    #[inline]
+    fn send(self, reply: Reply, head: &Head) {
+        if !self.has_left() {
+            self.link.answer(&reply, head, self.manner.ending(self.link.is_finishing()), self.arrived);
+        }
+    }
 }
 
 /// Answer a request whose framing can't be trusted, and close.
-async fn refuse(io: &mut Io, line: &RequestLine, head: &Head, error: &Error) -> Option<bool> {
-    let reply = Reply::error(error, !line.path().starts_with("/v2"));
-    write::put(io.output(), &reply, head, line.ending(false), Instant::now());
-    io.flush(write::apart(&reply)).await?;
+async fn refuse(io: &mut Io, parsed: &Parsed, error: &Error) -> Option<bool> {
+    let reply = rest::refusal(error, parsed.line.path(), &parsed.head);
+    io.link().begin();
+    io.link().answer(&reply, &parsed.head, parsed.line.manner.ending(true), Instant::now());
+    io.answered().await?;
     io.linger().await;
     Some(false)
 }
 
-/// Read until a whole head is there.
-async fn read_head(io: &mut Io, signal: &Signal) -> Option<Result<(RequestLine, Head)>> {
+/// Read until a whole head is there; it is then the last of *heads*.
+async fn read_head(io: &mut Io, heads: &mut Heads) -> Option<Result<()>> {
     loop {
         if !io.input().is_empty() {
-            match parse_head(io.input()) {
-                Ok(Some(parsed)) => {
+            match heads.take(io.input()) {
+                Ok(true) => {
                     io.end_part();
-                    return Some(Ok(parsed));
+                    return Some(Ok(()));
                 }
-                Ok(None) => {}
+                Ok(false) => {}
                 Err(error) => return Some(Err(error)),
             }
         }
-        if let Err(error) = io.read_more(Some(signal)).await? {
+        if let Err(error) = io.read_more(true).await? {
             return Some(Err(error));
         }
     }
@@ -105,8 +129,7 @@ async fn continue_if_expected(io: &mut Io, line: &RequestLine) -> Option<()> {
     if !line.expects_continue {
         return Some(());
     }
-    io.output().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-    io.flush(Bytes::new()).await
+    io.send_interim(b"HTTP/1.1 100 Continue\r\n\r\n").await
 }
 
 /// Memory is taken for this much on the client's word alone; beyond that as data arrives.
@@ -116,7 +139,7 @@ async fn read_known(io: &mut Io, len: usize) -> Option<Result<Bytes>> {
     while io.input().len() < len {
         let wanted = (len - io.input().len()).min(TRUSTED_BYTES);
         io.input().reserve(wanted);
-        if let Err(error) = io.read_more(None).await? {
+        if let Err(error) = io.read_more(false).await? {
             return Some(Err(error));
         }
     }
@@ -140,7 +163,7 @@ async fn read_chunked(io: &mut Io, limit: usize) -> Option<Result<Bytes>> {
         }
         let size = size as usize;
         while io.input().len() < size + 2 {
-            if let Err(error) = io.read_more(None).await? {
+            if let Err(error) = io.read_more(false).await? {
                 return Some(Err(error));
             }
         }
@@ -165,7 +188,7 @@ async fn chunk_size(io: &mut Io) -> Option<Result<(usize, u64)>> {
             Ok(httparse::Status::Partial) if io.input().len() <= LONGEST_LINE_BYTES => {}
             _ => return Some(Err(bad_chunk())),
         }
-        if let Err(error) = io.read_more(None).await? {
+        if let Err(error) = io.read_more(false).await? {
             return Some(Err(error));
         }
     }
@@ -183,7 +206,7 @@ async fn read_trailers(io: &mut Io) -> Option<Result<()>> {
             Ok(httparse::Status::Partial) if small => {}
             _ => return Some(Err(bad_chunk())),
         }
-        if let Err(error) = io.read_more(None).await? {
+        if let Err(error) = io.read_more(false).await? {
             return Some(Err(error));
         }
     }
@@ -208,9 +231,10 @@ pub async fn serve_metrics(shared: Arc<Shared>, listener: std::net::TcpListener,
 }
 
 async fn serve_metrics_connection(shared: Arc<Shared>, stream: TcpStream) {
-    let mut io = Io::new(stream, shared.keep_alive, shared.read_timeout);
-    let signal = Signal::default();
-    while let Some(Ok((line, head))) = read_head(&mut io, &signal).await {
+    let mut io = Io::new(stream, Arc::default(), shared.keep_alive, shared.read_timeout);
+    let mut heads = Heads::default();
+    while let Some(Ok(())) = read_head(&mut io, &mut heads).await {
+        let Parsed { line, head, .. } = heads.last();
         let reply = match (line.path(), &line.method) {
             ("/metrics", &Method::GET | &Method::HEAD) => Reply {
                 content_type: bettong_telemetry::text::CONTENT_TYPE,
@@ -224,10 +248,10 @@ async fn serve_metrics_connection(shared: Arc<Shared>, stream: TcpStream) {
                 ..Reply::default()
             },
         };
-        let keep = line.keep_alive && line.body == BodyLength::None;
-        write::put(io.output(), &reply, &head, line.ending(keep), Instant::now());
-        let body = if line.method == Method::HEAD { Bytes::new() } else { write::apart(&reply) };
-        if io.flush(body).await.is_none() || !keep {
+        let ending = line.manner.ending(line.body != BodyLength::None);
+        io.link().begin();
+        io.link().answer(&reply, head, ending, Instant::now());
+        if io.answered().await != Some(true) {
             return;
         }
     }

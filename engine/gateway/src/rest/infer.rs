@@ -1,4 +1,4 @@
-//! What every infer route does between decoding and encoding: admit, bind, run, wait.
+//! What the native route does between decoding and encoding: admit, bind, run, wait.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -60,15 +60,16 @@ impl Infer<'_, '_> {
         let (arrived, deadline) = (self.asked.arrived, self.asked.head.deadline(self.asked.arrived, self.timeout));
         let reply = Box::new(RestReply { outcome: Some(sender) });
         route.target.submit(Request { inputs, rows, arrived, deadline, reply });
-        wait(receiver, client).await
+        wait(receiver, client).await?
     }
 }
 
-async fn wait(receiver: oneshot::Receiver<Result<Answer>>, client: &mut impl Client) -> Result<Answer> {
+/// Wait for what comes through *receiver*, or for *client* to leave.
+pub async fn wait<T>(receiver: oneshot::Receiver<T>, client: &mut impl Client) -> Result<T> {
     let mut receiver = pin!(receiver);
     poll_fn(|context| {
         if let Poll::Ready(outcome) = receiver.as_mut().poll(context) {
-            return Poll::Ready(outcome.unwrap_or_else(|_| Err(Error::internal("the request was lost inside the server"))));
+            return Poll::Ready(outcome.map_err(|_| Error::internal("the request was lost inside the server")));
         }
         client.poll_left(context).map(|()| Err(Error::new(ErrorKind::Cancelled, "the client left")))
     })

@@ -19,7 +19,8 @@ use h2::server::SendResponse;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
-pub use self::reply::Reply;
+pub use self::oip::{Answering, Incoming, InferTarget, submit};
+pub use self::reply::{Reply, refusal};
 use crate::head::Head;
 use crate::http2::BodyReader;
 use crate::shared::Shared;
@@ -34,7 +35,7 @@ pub struct Asked<'a> {
     /// Without the question mark.
     pub query: &'a str,
     /// Headers that matter.
-    pub head: &'a Head,
+    pub head: &'a Arc<Head>,
     /// When the head had been read.
     pub arrived: Instant,
 }
@@ -61,7 +62,7 @@ impl Client for SendResponse<Bytes> {
 pub async fn serve(shared: &Arc<Shared>, asked: &Asked<'_>, body: Bytes, client: &mut impl Client) -> Reply {
     match routes::serve(shared, asked, body, client).await {
         Ok(reply) => reply,
-        Err(error) => Reply::error(&error, !asked.path.starts_with("/v2")),
+        Err(error) => refusal(&error, asked.path, asked.head),
     }
 }
 
@@ -75,15 +76,16 @@ pub async fn serve_http2(shared: Arc<Shared>, parts: Parts, body: RecvStream, mu
         Ok(Err(_left)) => return,
         Err(_elapsed) => Err(Error::new(ErrorKind::DeadlineExceeded, "the request did not arrive in time")),
     };
-    let (head, refusal) = match Head::read(&parts.headers) {
+    let (head, wrong) = match Head::read(&parts.headers) {
         Ok(head) => (head, None),
         Err(error) => (Head::default(), Some(error)),
     };
+    let head = Arc::new(head);
     let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
     let asked = Asked { method: &parts.method, path, query, head: &head, arrived };
-    let reply = match (body, refusal) {
+    let reply = match (body, wrong) {
         (Ok(body), None) => serve(&shared, &asked, body, &mut respond).await,
-        (Err(error), _) | (_, Some(error)) => Reply::error(&error, !path.starts_with("/v2")),
+        (Err(error), _) | (_, Some(error)) => refusal(&error, path, &head),
     };
     send_http2(&mut respond, reply, &head, &parts.method).await;
 }
@@ -93,7 +95,8 @@ pub async fn serve_http2(shared: Arc<Shared>, parts: Parts, body: RecvStream, mu
 pub async fn refuse_http2(shared: Arc<Shared>, body: RecvStream, mut respond: SendResponse<Bytes>, error: Error) {
     let mut reader = BodyReader::new(body, shared.max_request_bytes);
     let _ = tokio::time::timeout(shared.read_timeout, poll_fn(|context| reader.poll_read(context))).await;
-    send_http2(&mut respond, Reply::error(&error, false), &Head::default(), &Method::POST).await;
+    let head = Head::default();
+    send_http2(&mut respond, refusal(&error, "/v2", &head), &head, &Method::POST).await;
 }
 
 async fn send_http2(respond: &mut SendResponse<Bytes>, reply: Reply, head: &Head, method: &Method) {

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::infer::{Infer, inflated};
-use super::reply::JSON;
+use super::reply::{JSON, failure};
 use super::{Asked, Client, Reply};
 use crate::account::Account;
 use crate::routes::Entry;
@@ -104,18 +104,18 @@ pub async fn infer(
     body: Bytes,
     client: &mut impl Client,
     (name, version): (&str, &str),
-) -> Result<Reply> {
+) -> Reply {
     let account = |entry| Account { protocol: "native", entry, head: asked.head };
-    let entry = shared.routes.find(name, version).inspect_err(|error| account(None).failed(shared, error))?;
+    let entry = match shared.routes.find(name, version) {
+        Ok(entry) => entry,
+        Err(error) => return failure(shared, &account(None), &error, asked.path),
+    };
     match run(shared, asked, body, client, &entry).await {
         Ok((reply, answer)) => {
             account(Some(&entry)).answered(shared, &answer, reply.body.len());
-            Ok(reply)
+            reply
         }
-        Err(error) => {
-            account(Some(&entry)).failed(shared, &error);
-            Err(error)
-        }
+        Err(error) => failure(shared, &account(Some(&entry)), &error, asked.path),
     }
 }
 

@@ -5,6 +5,10 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use smallvec::SmallVec;
 
+use crate::account::{Account, new_request_id};
+use crate::head::Head;
+use crate::shared::Shared;
+
 /// Content type of JSON.
 pub const JSON: &str = "application/json";
 
@@ -38,9 +42,11 @@ impl Reply {
         Self { status, ..Self::json(value.to_string()) }
     }
 
-    /// The reply that says *error*: `{"error": …}`, on *native* routes with the fields that their clients know.
+    /// The reply that says *error* of a request to *path*: `{"error": …}`, on native routes with the fields that their clients
+    /// know.
     #[cold]
-    pub fn error(error: &Error, native: bool) -> Self {
+    fn error(error: &Error, path: &str) -> Self {
+        let native = !path.starts_with("/v2");
         let status = error.kind.http_status();
         let body = if native {
             json!({"error": error.message, "code": status, "status": "error", "source": "engine", "field": error.field})
@@ -58,4 +64,26 @@ impl Reply {
         }
         reply
     }
+
+    fn with_request_id(mut self, made: Option<Bytes>) -> Self {
+        self.headers.extend(made.map(|id| ("x-request-id", String::from_utf8_lossy(&id).into_owned())));
+        self
+    }
+}
+
+/// The reply that says *error* of a request to *path*, with an id even if *head* has none, so that people can speak of it.
+#[cold]
+pub fn refusal(error: &Error, path: &str, head: &Head) -> Reply {
+    let made = head.request_id().is_none().then(new_request_id);
+    Reply::error(error, path).with_request_id(made)
+}
+
+/// [`refusal`] of an infer request, which is counted and logged under that id.
+#[cold]
+pub fn failure(shared: &Shared, account: &Account<'_>, error: &Error, path: &str) -> Reply {
+    let made = account.head.request_id().is_none().then(new_request_id);
+    let head = Head { request_id: made.clone(), ..account.head.clone() };
+    let account = if made.is_some() { &Account { head: &head, ..*account } } else { account };
+    account.failed(shared, error);
+    Reply::error(error, path).with_request_id(made)
 }

@@ -42,8 +42,10 @@ fn no_route(asked: &Asked<'_>) -> Error {
 /// `/v2/…`: the Open Inference Protocol.
 async fn oip(shared: &Arc<Shared>, asked: &Asked<'_>, body: Bytes, client: &mut impl Client, path: &[&str]) -> Result<Reply> {
     match *path {
-        ["models", name, "infer"] => post_oip(shared, asked, body, client, (name, "")).await,
-        ["models", name, "versions", version, "infer"] => post_oip(shared, asked, body, client, (name, version)).await,
+        ["models", _, "infer"] | ["models", _, "versions", _, "infer"] => {
+            allow(asked, "POST")?;
+            super::oip::infer(shared, asked, body, client).await
+        }
         [] => get(asked, || Ok(Reply::value(200, &model_json::server(&describe::server(shared))))),
         ["health", "live"] => get(asked, || Ok(Reply::value(200, &json!({"live": true})))),
         ["health", "ready"] => get(asked, || Ok(ready(shared.is_ready(), "ready"))),
@@ -61,15 +63,14 @@ async fn oip(shared: &Arc<Shared>, asked: &Asked<'_>, body: Bytes, client: &mut 
     }
 }
 
-async fn post_oip(
-    shared: &Arc<Shared>,
-    asked: &Asked<'_>,
-    body: Bytes,
-    client: &mut impl Client,
-    of: (&str, &str),
-) -> Result<Reply> {
-    allow(asked, "POST")?;
-    super::oip::infer(shared, asked, body, client, of).await
+/// Where the name and the version of the model are in the path of an infer request of the protocol.
+pub fn infer_target(path: &str) -> Option<(&str, &str)> {
+    let segments: smallvec::SmallVec<[&str; 8]> = path.strip_suffix('/').unwrap_or(path).split('/').skip(1).collect();
+    match segments[..] {
+        ["v2", "models", name, "infer"] => Some((name, "")),
+        ["v2", "models", name, "versions", version, "infer"] => Some((name, version)),
+        _ => None,
+    }
 }
 
 fn get(asked: &Asked<'_>, answer: impl FnOnce() -> Result<Reply>) -> Result<Reply> {
@@ -148,7 +149,7 @@ async fn post_native(
     of: (&str, &str),
 ) -> Result<Reply> {
     allow(asked, "POST")?;
-    super::native::infer(shared, asked, body, client, of).await
+    Ok(super::native::infer(shared, asked, body, client, of).await)
 }
 
 fn pipelines(shared: &Shared) -> String {
