@@ -9,7 +9,7 @@ from typing import Any
 
 import onnx_files
 import pytest
-from servers import Server, serving
+from servers import START_TIMEOUT_S, Server, serving, spawn
 
 import bettong
 
@@ -26,12 +26,13 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small disk")
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", str(folder)]
-    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", str(folder)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
     if mounted.returncode:
         pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    unmount = ["umount", str(folder)]
+    subprocess.run(unmount, check=True)
 
 
 @pytest.fixture
@@ -104,9 +105,19 @@ def test_changes_on_a_full_disk_are_refused_until_there_is_room(server: Server, 
 
 
 def test_what_was_there_comes_back_from_a_full_disk(disk: Path, tmp_path: Path) -> None:
-    """A restart needs no room for models; where there is none for the state either, the start says so."""
+    """A restart needs a little room for the lock and the state's log, and none for models; without it the start says so."""
     with serving(disk / "data", lanes=1) as server:
         server.deploy("small", onnx_files.scaled(3), tmp_path)
+    filler = fill(disk)
+    refused = spawn(disk / "data")
+    try:
+        assert refused.process.wait(START_TIMEOUT_S) == 1
+        refused.reader.join()
+        told = [line for line in refused.lines if "no space left" in str(line).lower()]
+    finally:
+        refused.forget()
+    assert len(told) == len(refused.lines) == 1, refused.lines
+    filler.unlink()
     fill(disk, leave=256 << 10)
     with serving(disk / "data", lanes=1) as server, server.client() as client:
         serves(client, "small", 3)

@@ -25,11 +25,19 @@ def locked_data_folder(folder: Path) -> Iterator[Path]:
         raise DataFolderError(f"data folder {folder} cannot be used: {error.strerror}") from error
     try:
         _take(descriptor, folder)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        _sign(descriptor, folder)
         yield folder
     finally:
         os.close(descriptor)
+
+
+def _sign(descriptor: int, folder: Path) -> None:
+    """Leave the pid for people who look at the file."""
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        raise DataFolderError(f"data folder {folder} cannot be written: {error.strerror}") from error
 
 
 def _take(descriptor: int, folder: Path) -> None:

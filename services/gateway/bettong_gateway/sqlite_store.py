@@ -19,6 +19,8 @@ INSERT INTO clock VALUES (0);
 """
 _LAST_CHARACTER = "\U0010ffff"
 _BUSY_TIMEOUT_S = 5.0
+# The last one is the write-ahead log's index, the first thing that a start needs room for.
+_FULL = frozenset({"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"})
 
 ResultT = TypeVar("ResultT")
 
@@ -70,8 +72,8 @@ def _guarded(work: Callable[[sqlite3.Connection], ResultT], connection: sqlite3.
 
 
 def _translated(error: sqlite3.Error) -> BettongError:
-    kind = getattr(error, "sqlite_errorname", "")
-    if kind == "SQLITE_FULL" or kind.startswith("SQLITE_IOERR_WRITE"):
+    kind = _kind(error)
+    if kind in _FULL:
         return NoSpaceError("no space left for the desired state; nothing was changed")
     if kind.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return CorruptDataError("the desired state is damaged; restore the data folder from a copy")
@@ -87,8 +89,13 @@ def _open(path: Path) -> sqlite3.Connection:
             connection.close()
             raise
     except sqlite3.Error as error:
-        raise DataFolderError(f"{path} cannot be opened as desired state: {error}") from error
+        reason = "no space left on its disk" if _kind(error) in _FULL else error
+        raise DataFolderError(f"{path} cannot be opened as desired state: {reason}") from error
     return connection
+
+
+def _kind(error: sqlite3.Error) -> str:
+    return getattr(error, "sqlite_errorname", "")
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
