@@ -5,7 +5,8 @@
 //! sees no instruction of the kernel. For the thread that enters them, callgrind begins to count at [`gate_begin`] and writes
 //! down what it has at [`gate_end`]; the engine's lane enters both, and between the two every case is in its steady state.
 //!
-//! Prints one line of JSON a case. Usage: `bettong-bench ONNXRUNTIME_LIBRARY MODEL.onnx ROWS`.
+//! Prints one line of JSON a case. Usage: `bettong-bench ONNXRUNTIME_LIBRARY MODEL.onnx ROWS
+//! [CASE]`.
 
 mod allocations;
 mod cases;
@@ -49,13 +50,13 @@ struct Counted {
 fn main() -> Result<(), Box<dyn Error>> {
     allocations::leave_out_this_thread();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [library, model, rows] = &arguments[..] else {
-        return Err("usage: bettong-bench ONNXRUNTIME_LIBRARY MODEL.onnx ROWS".into());
+    let ([library, model, rows, wanted @ ..], 3..=4) = (&arguments[..], arguments.len()) else {
+        return Err("usage: bettong-bench ONNXRUNTIME_LIBRARY MODEL.onnx ROWS [CASE]".into());
     };
     let rows: usize = rows.parse()?;
     let server = Server::start(Path::new(library), Path::new(model))?;
     server.on_lane(models::this_is_the_lane)?;
-    for case in cases::all() {
+    for case in cases::all().into_iter().filter(|case| wanted.first().is_none_or(|wanted| *wanted == case.name())) {
         for _ in 0..ATTEMPTS {
             let counted = run(&server, &case, rows).map_err(|error| format!("{}: {error}", case.name()))?;
             println!("{}", describe(&case, &counted));
