@@ -162,7 +162,6 @@ async def test_requests_in_flight_outlive_their_pipeline(tmp_path: Path) -> None
         assert [value_of(reply) for reply in await asyncio.gather(*calls)] == list(range(IN_FLIGHT))
 
 
-@pytest.mark.xfail(reason="bug 23: the engine does not say when a pipeline has nothing in flight any more")
 async def test_an_undeploy_returns_when_requests_in_flight_are_answered(tmp_path: Path) -> None:
     """Whoever stops what a pipeline depends on after that harms nobody."""
     async with thirty_in_flight(tmp_path) as (server, _stub, calls):

@@ -166,7 +166,6 @@ async def test_deploying_again_and_again_gives_memory_and_files_back(tmp_path: P
     assert after - before <= GROWTH_BYTES
 
 
-@pytest.mark.xfail(reason="bug 24: a lane keeps programs that it has run, with their models")
 def test_a_thousand_different_pipelines_one_after_another_leave_nothing_behind(tmp_path: Path) -> None:
     """Each with a model of its own, deployed, asked and undeployed; the records of them are on the disk."""
     with serving(tmp_path / "data", lanes=1) as server, server.client() as client:

@@ -113,5 +113,5 @@ fn entry(name: &str, model: &Arc<dyn Model>, registry: &Registry, executor: &Exe
     let target = executor.program(spec, metrics.clone()).map_err(|error| error.message)?;
     let last_model = serde_json::json!({"model_name": name, "model_sha": ""}).to_string().into();
     let route = Route { pipeline: name.into(), version: "1".into(), signature, last_model, target };
-    Ok(Entry { route, metrics, models, max_batch_rows: MAX_BATCH_ROWS })
+    Ok(Entry::new(route, metrics, models, MAX_BATCH_ROWS))
 }

@@ -4,6 +4,7 @@
 //! the first request of a turn and runs after every connection that was ready has been read: the batch is what waits then.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub enum Message {
     Spawn(Task),
     /// Run a request that another lane handed over.
     Submit(Arc<Program>, Box<Request>),
+    /// Let a program go as soon as none of its requests waits: no more will come.
+    Forget(u64),
     /// Fail what waits, and end.
     Stop,
 }
@@ -56,6 +59,13 @@ impl Lanes {
     /// Give *message* to lane *index*. After the end it is dropped, which answers what it holds.
     pub fn send(&self, index: usize, message: Message) {
         let _ = self.handles[index].inbox.send(message);
+    }
+
+    /// Let program *id* go. Comes behind every request of it that was handed over.
+    pub fn forget(&self, id: u64) {
+        for index in 0..self.count() {
+            self.send(index, Message::Forget(id));
+        }
     }
 
     fn idle_other_than(&self, index: usize) -> Option<usize> {
@@ -96,6 +106,8 @@ struct Entry {
     queue: Queue,
     /// Whether it is in `ready`, so that it is there once.
     listed: bool,
+    /// Whether no more requests will come.
+    forgotten: bool,
 }
 
 thread_local! {
@@ -134,6 +146,7 @@ impl Lane {
             program: program.clone(),
             queue: Queue::default(),
             listed: false,
+            forgotten: false,
         });
         if let Some(refusal) = program.refusal(entry.queue.rows(), &request, 1) {
             self.unload(request.rows);
@@ -177,7 +190,11 @@ impl Lane {
         }
         self.unload(rows);
         self.batch.replace(batch);
-        !self.queues.borrow().ready.is_empty()
+        let mut queues = self.queues.borrow_mut();
+        if queues.by_program.get(&program.id).is_some_and(|entry| entry.forgotten) {
+            let_go(&mut queues, program.id);
+        }
+        !queues.ready.is_empty()
     }
 
     /// The batch whose turn it is, with the rows that it took from the queue (some of which may have been dropped).
@@ -191,11 +208,7 @@ impl Lane {
         entry.queue.take_batch(&program.batch_limits(now), batch);
         let rows = before - entry.queue.rows();
         if entry.queue.is_empty() {
-            // A program that no longer serves is only held by its last requests; its entry goes with them.
             entry.listed = false;
-            if Arc::strong_count(&entry.program) <= 2 {
-                by_program.remove(&id);
-            }
         } else {
             ready.push_back(id);
         }
@@ -208,6 +221,7 @@ impl Lane {
                 tokio::spawn(task);
             }
             Message::Submit(program, request) => self.enqueue(&program, *request),
+            Message::Forget(id) => let_go(&mut self.queues.borrow_mut(), id),
             Message::Stop => {
                 for entry in self.queues.borrow_mut().by_program.values_mut() {
                     for request in entry.queue.drain() {
@@ -218,6 +232,18 @@ impl Lane {
             }
         }
         Poll::Pending
+    }
+}
+
+/// Let program *id* go if none of its requests waits, else after the last of them.
+#[cold]
+fn let_go(queues: &mut Queues, id: u64) {
+    let MapEntry::Occupied(mut found) = queues.by_program.entry(id) else { return };
+    found.get_mut().forgotten = true;
+    if found.get().queue.is_empty() {
+        let program = found.remove().program;
+        // Models are freed elsewhere: that of a large one takes long.
+        tokio::task::spawn_blocking(move || drop(program));
     }
 }
 

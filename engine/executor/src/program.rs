@@ -184,8 +184,14 @@ impl Program {
     }
 }
 
-/// A handle on a program that takes its requests.
+/// A handle on a program that takes its requests. Once it is dropped nothing more comes, and lanes let the program go.
 pub struct ProgramTarget(pub(crate) Arc<Program>);
+
+impl Drop for ProgramTarget {
+    fn drop(&mut self) {
+        self.0.lanes.forget(self.0.id);
+    }
+}
 
 impl Dispatch for ProgramTarget {
     fn submit(&self, request: Request) {

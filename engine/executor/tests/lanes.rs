@@ -350,6 +350,33 @@ fn closing_answers_everything_that_waits() {
 }
 
 #[test]
+fn models_are_freed_once_their_program_is_dropped_and_its_requests_are_answered() {
+    for waiting in [0, 40] {
+        let gate = Arc::new(Gate::default());
+        let served = Setup { gate: Some(gate.clone()), ..Setup::default() }.serve();
+        let client = Client::new();
+        served.target.submit(client.request(0, &[1.0]));
+        gate.wait_for_run();
+        for number in 0..waiting {
+            served.target.submit(client.request(number, &[1.0]));
+        }
+        let Served { target, model, metrics: _, _executor } = served;
+        if waiting == 0 {
+            gate.open();
+            client.take(1);
+        }
+        drop(target);
+        gate.open();
+        client.take(if waiting == 0 { 0 } else { waiting + 1 });
+        let end = Instant::now() + Duration::from_secs(20);
+        while Arc::strong_count(&model) > 1 {
+            assert!(Instant::now() < end, "the model is still held with {waiting} requests waiting");
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
 fn programs_whose_sources_do_not_exist_are_refused() {
     let executor = Executor::start(&Config {
         lanes: 1,

@@ -18,6 +18,7 @@ mod head;
 mod http1;
 mod http2;
 mod rest;
+mod retired;
 pub mod routes;
 pub mod server;
 mod shared;

@@ -1,11 +1,13 @@
 //! The table of what is served: read without a lock, replaced as a whole.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use bettong_frame::{Error, ErrorKind, Result, Route};
 use bettong_telemetry::PipelineMetrics;
+
+use crate::retired::Retired;
 
 /// A served pipeline version.
 pub struct Entry {
@@ -17,6 +19,23 @@ pub struct Entry {
     pub models: Vec<(String, u64)>,
     /// Longest batch in rows, for `ModelConfig`.
     pub max_batch_rows: usize,
+    /// Who is told when the last request has let it go; set once it no longer serves.
+    retired: OnceLock<Arc<Retired>>,
+}
+
+impl Entry {
+    /// An entry for *route*, whose steps run *models*.
+    pub fn new(route: Route, metrics: Arc<PipelineMetrics>, models: Vec<(String, u64)>, max_batch_rows: usize) -> Self {
+        Self { route, metrics, models, max_batch_rows, retired: OnceLock::new() }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if let Some(retired) = self.retired.get() {
+            retired.note_freed();
+        }
+    }
 }
 
 /// One state of the table.
@@ -46,6 +65,7 @@ pub struct Change {
 pub struct Routes {
     current: ArcSwap<Table>,
     changing: Mutex<()>,
+    retired: Arc<Retired>,
 }
 
 impl Routes {
@@ -66,8 +86,13 @@ impl Routes {
         self.current.load_full()
     }
 
-    /// Apply *change* as a whole; requests see the table before or after it. Return entries that no longer serve.
-    pub fn apply(&self, change: Change) -> Result<Vec<Arc<Entry>>> {
+    /// What no longer serves and is still held by requests.
+    pub fn retired(&self) -> &Retired {
+        &self.retired
+    }
+
+    /// Apply *change* as a whole; requests see the table before or after it.
+    pub fn apply(&self, change: Change) -> Result<()> {
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.current.load_full();
         if change.revision <= before.revision {
@@ -75,7 +100,7 @@ impl Routes {
         }
         let mut table = Table::clone(&before);
         table.revision = change.revision;
-        let mut replaced = Vec::new();
+        let mut replaced: Vec<Arc<Entry>> = Vec::new();
         for name in change.stop {
             table.unavailable.remove(&name);
             replaced.extend(table.by_name.remove(name.as_str()));
@@ -88,7 +113,12 @@ impl Routes {
             replaced.extend(table.by_name.insert(entry.route.pipeline.clone(), Arc::new(entry)));
         }
         self.current.store(Arc::new(table));
-        Ok(replaced)
+        for entry in replaced {
+            // First, so that it is told however soon the entry goes.
+            let _ = entry.retired.set(self.retired.clone());
+            self.retired.add(&entry);
+        }
+        Ok(())
     }
 }
 

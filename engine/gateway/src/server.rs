@@ -138,6 +138,12 @@ impl Gateway {
         Ok(())
     }
 
+    /// Wait until every request of versions of *pipeline* that no longer serve has been answered. Return whether they have in
+    /// *timeout*.
+    pub fn wait_answered(&self, pipeline: &str, timeout: Duration) -> bool {
+        self.shared.routes.retired().wait_answered(pipeline, Instant::now() + timeout)
+    }
+
     /// Set what readiness answers. After a drain has begun it stays "not ready".
     pub fn set_ready(&self, ready: bool) {
         if self.shared.phase() != Phase::Draining {

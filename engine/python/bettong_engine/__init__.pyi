@@ -103,6 +103,9 @@ class Gateway:
     def set_ready(self, ready: bool) -> None:
         """Set what readiness and health requests answer."""
 
+    def wait_answered(self, pipeline: str, timeout_s: float) -> bool:
+        """Wait for the requests of versions of a pipeline that no longer serve; return whether all were answered in time."""
+
     def drain(self, timeout_s: float) -> bool:
         """Stop accepting, send GOAWAY, finish what is in flight; return whether all was answered in time."""
 

@@ -112,7 +112,7 @@ impl Gateway {
             last_model: last_model(program_).into(),
             target,
         };
-        Ok(Entry { route, metrics, models, max_batch_rows })
+        Ok(Entry::new(route, metrics, models, max_batch_rows))
     }
 
     fn change(&self, update: internal::RoutingUpdate) -> bettong_frame::Result<()> {
@@ -151,6 +151,11 @@ impl Gateway {
 
     fn set_ready(&self, ready: bool) {
         self.gateway.set_ready(ready);
+    }
+
+    fn wait_answered(&self, py: Python<'_>, pipeline: &str, timeout_s: f64) -> bool {
+        let timeout = Duration::try_from_secs_f64(timeout_s).unwrap_or_default();
+        py.detach(|| self.gateway.wait_answered(pipeline, timeout))
     }
 
     fn drain(&self, py: Python<'_>, timeout_s: f64) -> bool {

@@ -48,6 +48,6 @@ async def open_app(
         yield App(
             models=ModelApp(registry, blobs, engine, clock=clock, max_bytes=max_model_bytes),
             pipelines=PipelineApp(registry, reconciler, clock=clock),
-            deployments=DeploymentApp(registry, reconciler, progress, clock=clock),
+            deployments=DeploymentApp(registry, reconciler, progress, engine=engine, clock=clock),
             reconciler=reconciler,
         )

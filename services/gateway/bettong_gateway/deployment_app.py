@@ -5,18 +5,25 @@ from collections.abc import AsyncIterator
 
 from bettong_domain.deployments import Deployment, DeploymentConfig, DeploymentState, Desired
 from bettong_domain.pipelines import PipelineKey
+from bettong_gateway.ports import ModelEngine
 from bettong_gateway.progress import Progress
 from bettong_gateway.reconcile import Reconciler
 from bettong_gateway.registry import Registry
 from bettong_kit.clock import Clock
 from bettong_kit.errors import NotFoundError
 
+_LONGEST_WAIT_S = 30.0
+"""How long an undeploy waits for requests in flight; they are answered even if it takes longer."""
+
 
 class DeploymentApp:
     """Writes wishes, wakes the reconciler, tells what has become of them."""
 
-    def __init__(self, registry: Registry, reconciler: Reconciler, progress: Progress, *, clock: Clock) -> None:
+    def __init__(
+        self, registry: Registry, reconciler: Reconciler, progress: Progress, *, engine: ModelEngine, clock: Clock
+    ) -> None:
         self._registry = registry
+        self._engine = engine
         self._reconciler = reconciler
         self._progress = progress
         self._clock = clock
@@ -40,7 +47,7 @@ class DeploymentApp:
             yield deployment
 
     async def undeploy(self, pipeline: str) -> Deployment:
-        """Stop a pipeline and return its state.
+        """Stop a pipeline, wait until its requests in flight are answered, and return its state.
 
         Raises:
             NotFoundError: It was never deployed.
@@ -55,6 +62,7 @@ class DeploymentApp:
         desired = await self._registry.change_wish(pipeline, stop)
         self._reconciler.wake(pipeline)
         states = [state async for state in self._progress.watch(pipeline, desired.revision)]
+        await self._engine.wait_answered(pipeline, _LONGEST_WAIT_S)
         return states[-1]
 
     async def get(self, pipeline: str) -> Deployment:

@@ -117,6 +117,10 @@ class Engine:
             except bettong_engine.EngineError as error:
                 raise _translated(error) from error
 
+    async def wait_answered(self, pipeline: str, timeout_s: float) -> bool:
+        """Wait for the requests of versions that no longer serve; return whether all were answered in time."""
+        return await asyncio.to_thread(self._gateway.wait_answered, pipeline, timeout_s)
+
     def runtimes(self) -> dict[str, str]:
         """Return the names and versions of the runtimes."""
         return self._executor.runtimes()

@@ -39,5 +39,9 @@ class ModelEngine(Protocol):
             BettongError: A program cannot be served; nothing is changed.
         """
 
+    async def wait_answered(self, pipeline: str, timeout_s: float) -> bool:
+        """Wait for the requests of versions that no longer serve; return whether all were answered in time."""
+        ...
+
     def runtimes(self) -> dict[str, str]:
         """Return the names and versions of the runtimes."""
