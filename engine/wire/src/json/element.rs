@@ -207,3 +207,37 @@ impl Element for Text {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(text: &str) -> Option<f64> {
+        let mut cursor = Cursor::new(text.as_bytes());
+        let value = double(&mut cursor).ok()?;
+        (cursor.at() == text.trim_end_matches([',', ']']).len()).then_some(value)
+    }
+
+    proptest! {
+        #[test]
+        fn decimals_are_the_doubles_that_are_nearest(text in "-?(0|[1-9][0-9]{0,19})(\\.[0-9]{1,24})?([eE][+-]?[0-9]{1,2})?[,\\]]") {
+            let number = &text[..text.len() - 1];
+            let expected: f64 = number.parse().unwrap();
+            prop_assert_eq!(Some(expected.to_bits()), read(&text).map(f64::to_bits), "{}", number);
+        }
+
+        #[test]
+        fn doubles_come_back_as_they_were(value in proptest::num::f64::NORMAL | proptest::num::f64::ZERO) {
+            let text = format!("{value:?},");
+            prop_assert_eq!(Some(value.to_bits()), read(&text).map(f64::to_bits), "{}", text);
+        }
+    }
+
+    #[test]
+    fn what_json_does_not_take_for_a_number_is_refused() {
+        for text in ["", "-", "+1", ".5", "1.", "01", "-01.5", "1.e5", "1e", "0x1", "NaN", "1e999", "12345678901."] {
+            assert_eq!(None, read(&format!("{text},")), "{text}");
+        }
+    }
+}
