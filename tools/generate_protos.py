@@ -1,4 +1,4 @@
-"""Write the Python stubs of `protos/bettong` into the SDK, or check that what is committed equals them.
+"""Write the Python stubs of our protos into the SDK and of etcd's into the kit, or check that what is committed equals them.
 
 The folder of a proto is its package is its Python package, so the generated imports work as they are.
 """
@@ -15,7 +15,8 @@ from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
-SDK = ROOT / "sdk"
+HOMES = {"bettong": ROOT / "sdk", "bettong_kit": ROOT / "services/kit"}
+"""Which folder of protos becomes stubs, and the source root that they belong to."""
 
 
 def main() -> int:
@@ -30,7 +31,7 @@ def main() -> int:
 
 def generate(folder: Path) -> list[Path]:
     """Run protoc into *folder* and return the files that it wrote, relative to it."""
-    sources = sorted(str(path.relative_to(PROTOS)) for path in (PROTOS / "bettong").rglob("*.proto"))
+    sources = sorted(str(path.relative_to(PROTOS)) for home in HOMES for path in (PROTOS / home).rglob("*.proto"))
     well_known = resources.files("grpc_tools") / "_proto"
     # protoc finds the plug-ins of mypy-protobuf beside this interpreter.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -51,19 +52,28 @@ def drop_empty_services(folder: Path) -> None:
             path.with_suffix(".pyi").unlink(missing_ok=True)
 
 
+def target(path: Path) -> Path:
+    """Return where a generated file belongs."""
+    return HOMES[path.parts[0]] / path
+
+
 def committed() -> set[Path]:
-    """Return the generated files that the SDK has now, relative to it."""
-    return {path.relative_to(SDK) for path in (SDK / "bettong").rglob("*_pb2*.py*") if "__pycache__" not in path.parts}
+    """Return the generated files that are there now, as they are named when generated."""
+    return {
+        path.relative_to(root)
+        for home, root in HOMES.items()
+        for path in (root / home).rglob("*_pb2*.py*")
+        if "__pycache__" not in path.parts
+    }
 
 
 def install(folder: Path, generated: list[Path]) -> int:
-    """Replace the SDK's stubs by the generated ones."""
+    """Replace the committed stubs by the generated ones."""
     for path in committed() - set(generated):
-        (SDK / path).unlink()
+        target(path).unlink()
     for path in generated:
-        target = SDK / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes((folder / path).read_bytes())
+        target(path).parent.mkdir(parents=True, exist_ok=True)
+        target(path).write_bytes((folder / path).read_bytes())
     print(f"protos: {len(generated)} files written")
     return 0
 
@@ -75,11 +85,14 @@ def compare(folder: Path, generated: list[Path]) -> int:
         | {
             path
             for path in generated
-            if (SDK / path).exists() and not filecmp.cmp(folder / path, SDK / path, shallow=False)
+            if target(path).exists() and not filecmp.cmp(folder / path, target(path), shallow=False)
         }
     )
     for path in wrong:
-        print(f"protos: sdk/{path} is not what protos/ generates; run `make protos`", file=sys.stderr)
+        print(
+            f"protos: {target(path).relative_to(ROOT)} is not what protos/ generates; run `make protos`",
+            file=sys.stderr,
+        )
     return 1 if wrong else 0
 
 

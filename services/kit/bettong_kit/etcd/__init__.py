@@ -1,0 +1,1 @@
+"""A client of etcd: calls that fail over, leases, watches that resume, copies that stay true."""

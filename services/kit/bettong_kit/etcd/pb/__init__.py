@@ -1,0 +1,1 @@
+"""Published messages of etcd, generated from protos/bettong_kit/etcd/pb."""
