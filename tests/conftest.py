@@ -1,9 +1,11 @@
 """What every test may use."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fakes.etcd import EtcdCluster, etcd_processes
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -15,3 +17,10 @@ def fixtures_path() -> Path:
     if not folder.is_dir():
         pytest.skip("the fixtures folder is not here (BETTONG_FIXTURES)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shared_etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdCluster]:
+    """Run one etcd for all tests that leave it alone; skip where there is none."""
+    with etcd_processes(tmp_path_factory.mktemp("etcd")) as cluster:
+        yield cluster

@@ -13,10 +13,13 @@
     ├── OverloadedError             a bound is reached; has a time after which to try again
     ├── NoSpaceError                the disk or a size limit is reached
     ├── UnavailableError            not ready, or draining
+    │   └── CoordinationLostError   etcd does not answer; a change may have happened
     ├── CorruptDataError            what is stored is not what was written
     └── StartError                  the process cannot start
         ├── ConfigError             a setting is wrong
+        ├── CoordinationRefusedError  etcd does not let us in, or has no such cluster
         ├── DataFolderError         the data folder is unusable, or another process holds it
+        ├── MemberReplacedError     another member has our name
         └── AddressInUseError       a port is taken
 
 Messages are shown to strangers: they name what was given and what was expected, never paths of the server or stack frames.
@@ -117,6 +120,10 @@ class UnavailableError(BettongError):
     code = ErrorCode.UNAVAILABLE
 
 
+class CoordinationLostError(UnavailableError):
+    """The coordination service does not answer. A change that was under way may have happened."""
+
+
 class CorruptDataError(BettongError):
     """Stored bytes are not the ones that were written."""
 
@@ -131,6 +138,14 @@ class StartError(BettongError):
 
 class ConfigError(StartError):
     """A setting is unknown or has a value that makes no sense."""
+
+
+class CoordinationRefusedError(StartError):
+    """The coordination service does not let us in, or is not the one of our cluster."""
+
+
+class MemberReplacedError(StartError):
+    """Another live member has the name that this one wants or had."""
 
 
 class DataFolderError(StartError):
