@@ -3,21 +3,38 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
+from fakes.etcd import EtcdCluster, emptied_client
 
+from bettong_gateway.etcd_store import EtcdStore
 from bettong_gateway.sqlite_store import SqliteStore
 from bettong_gateway.store import ABSENT, Store, Transaction
 from bettong_kit.errors import ConflictError
 
 OpenStore = Callable[[], Store]
-BACKENDS: dict[str, Callable[[Path], Store]] = {"sqlite": lambda folder: SqliteStore(folder / "state.db")}
 
 
-@pytest.fixture(params=sorted(BACKENDS))
-def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> OpenStore:
+@pytest.fixture
+async def sqlite(tmp_path: Path) -> OpenStore:
+    """Open a file."""
+    return lambda: SqliteStore(tmp_path / "state.db")
+
+
+@pytest.fixture
+async def etcd(shared_etcd: EtcdCluster) -> AsyncIterator[OpenStore]:
+    """Use an etcd that has other keys as well."""
+    async with emptied_client(shared_etcd.settings()) as client:
+        await client.put("/bettong/test/desired", b"")
+        await client.put("/bettong/test/desired0", b"")
+        yield lambda: EtcdStore(client, "/bettong/test")
+
+
+@pytest.fixture(params=["etcd", "sqlite"])
+def open_store(request: pytest.FixtureRequest) -> OpenStore:
     """Return what opens the same store again and again."""
-    return lambda: BACKENDS[request.param](tmp_path)
+    return cast("OpenStore", request.getfixturevalue(request.param))
 
 
 @pytest.fixture
@@ -95,6 +112,15 @@ async def test_a_guard_that_fails_changes_nothing(store: Store) -> None:
         with pytest.raises(ConflictError):
             await store.commit(Transaction(guards=guards, puts={"a": b"2", "c": b"3"}, deletes=["a"]))
     assert [(entry.key, entry.value) for entry in await store.list("")] == [("a", b"1")]
+
+
+async def test_what_is_removed_and_written_is_there(store: Store) -> None:
+    """Of a key that a transaction has twice, the writing counts."""
+    await _put(store, a=b"1")
+    await store.commit(Transaction(puts={"a": b"2"}, deletes=["a", "a"]))
+    entry = await store.get("a")
+    assert entry is not None
+    assert entry.value == b"2"
 
 
 async def test_of_many_writers_each_change_counts_once(store: Store) -> None:

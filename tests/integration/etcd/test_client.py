@@ -46,7 +46,7 @@ async def test_a_guard_that_fails_changes_nothing_and_reads(client: EtcdClient) 
 async def test_a_lease_takes_its_keys_along(client: EtcdClient) -> None:
     """A beat begins its time anew; when it is revoked, its keys are gone, and a beat says so."""
     lease = await client.grant(5)
-    await client.put("a", b"", lease=lease)
+    await client.commit(Guarded(leased={"a": b""}, lease=lease))
     assert await client.keep_alive(lease) == 5
     assert 0 < await client.time_left(lease) <= 5
     await client.revoke(lease)
@@ -54,7 +54,7 @@ async def test_a_lease_takes_its_keys_along(client: EtcdClient) -> None:
     assert await client.keep_alive(lease) == 0
     assert await client.time_left(lease) < 0
     with pytest.raises(NotFoundError):
-        await client.put("a", b"", lease=lease)
+        await client.commit(Guarded(leased={"a": b""}, lease=lease))
 
 
 async def test_too_many_changes_at_once_are_refused(client: EtcdClient) -> None:

@@ -45,8 +45,9 @@ class Guarded:
     """Revision that each of these keys must have; `ABSENT` for none."""
     puts: Mapping[str, bytes] = field(default_factory=dict)
     deletes: Sequence[str] = ()
+    leased: Mapping[str, bytes] = field(default_factory=dict)
+    """Keys to write that end with the lease."""
     lease: int = 0
-    """Lease that what is put ends with; 0 for none."""
     reads: Sequence[str] = ()
     """Keys to return when a guard fails."""
 
@@ -95,9 +96,9 @@ class EtcdClient:
                 start = reply.kvs[-1].key + b"\0"
         return Listing(cluster_id, revision, tuple(entries))
 
-    async def put(self, key: str, value: bytes, *, lease: int = 0) -> int:
+    async def put(self, key: str, value: bytes) -> int:
         """Write a key, whatever it was, and return the revision."""
-        outcome = await self.commit(Guarded(puts={key: value}, lease=lease))
+        outcome = await self.commit(Guarded(puts={key: value}))
         return outcome.revision
 
     async def delete(self, key: str) -> int:
@@ -206,6 +207,8 @@ def _guard(key: str, revision: int) -> rpc_pb2.Compare:
 
 def _puts(change: Guarded) -> Iterable[rpc_pb2.RequestOp]:
     for key, value in change.puts.items():
+        yield rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=key.encode(), value=value))
+    for key, value in change.leased.items():
         yield rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=key.encode(), value=value, lease=change.lease))
 
 
