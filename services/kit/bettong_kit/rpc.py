@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -172,6 +173,14 @@ class RpcSettings:
     """How long calls in flight may take to end when the server stops."""
 
 
+def _check_free(host: str, port: int) -> None:
+    """Raise OSError if nobody can listen there: gRPC would also write lines of its own to stderr."""
+    family, kind, protocol, _name, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+
+
 class RpcServer:
     """A `grpc.aio` server whose port is bound before it serves, so that others can be told the address."""
 
@@ -190,8 +199,9 @@ class RpcServer:
         )
         wanted = f"{settings.host}:{settings.port}"
         try:
+            _check_free(settings.host, settings.port)
             port = self._server.add_insecure_port(wanted)
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             raise AddressInUseError(f"cannot listen on {wanted}: the address is in use; choose another port") from error
         self.address = f"{settings.host}:{port}"
 

@@ -148,13 +148,14 @@ async def test_an_unknown_method_is_unimplemented() -> None:
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_a_taken_port_is_named() -> None:
-    """The message says which address and what to do."""
+async def test_a_taken_port_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+    """The message says which address and what to do, and gRPC adds no lines of its own."""
     server = RpcServer(RpcSettings("127.0.0.1", 0))
     async with serving(server, []):
         port = int(server.address.rpartition(":")[2])
         with pytest.raises(AddressInUseError, match=rf"cannot listen on 127\.0\.0\.1:{port}.*choose another port"):
             RpcServer(RpcSettings("127.0.0.1", port))
+    assert capfd.readouterr().err == ""
 
 
 async def test_a_call_in_flight_is_answered_while_stopping() -> None:
