@@ -1,0 +1,1 @@
+"""Who is in the cluster: announcing oneself under a lease, and seeing the others."""
