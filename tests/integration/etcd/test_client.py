@@ -99,6 +99,7 @@ async def test_a_server_that_is_paused_is_left(tmp_path: Path) -> None:
         await client.close()
 
 
+@pytest.mark.slow
 async def test_users_have_passwords_and_tokens_are_renewed(etcd: EtcdCluster, client: EtcdClient) -> None:
     """Wrong passwords are refused; a restart makes every token unknown, and the next call gets a new one."""
     await _enable_users(client)

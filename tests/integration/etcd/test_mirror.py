@@ -84,6 +84,7 @@ async def test_a_watch_goes_on_over_a_crash_where_it_was(etcd: EtcdCluster, clie
     assert kinds.count(NewsKind.LOST) >= 3
 
 
+@pytest.mark.slow
 async def test_the_last_snapshot_stays_while_etcd_is_away(etcd: EtcdCluster, client: EtcdClient) -> None:
     """It says since when, and that is over when etcd is back and everything was listed again."""
     await client.put("p/a", b"1")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import random
 from dataclasses import replace
 
@@ -13,6 +14,8 @@ from bettong_kit.membership.members import Member, from_entry, member_key, to_js
 _log = get_logger("membership")
 _POLL_S = 0.5
 """How often the lease of a predecessor is looked at."""
+_LATE_S = 1.5
+"""How much later than it should a lease may end: etcd tells whole seconds, and looks for ended leases twice a second."""
 _BEATS = 3
 """Beats in the life of a lease: two may be lost."""
 
@@ -113,8 +116,7 @@ class Announcement:
 
     async def _take_name(self) -> None:
         """Write the key once nobody else has it."""
-        before_s = None
-        limit_s = self._clock.monotonic_s() + 2 * self._ttl_s + 2
+        looks: list[tuple[float, int]] = []
         other = await self._write(ABSENT)
         while other is not None:
             if from_entry(other).started == self.member.started:
@@ -122,11 +124,9 @@ class Announcement:
                 self.member = replace(self.member, epoch=other.created)
                 other = await self._write(other.revision)
                 continue
-            left_s = await self._client.time_left(other.lease) if other.lease else None
-            alive = left_s is None or (before_s is not None and left_s > before_s)
-            if alive or self._clock.monotonic_s() > limit_s:
+            looks.append((self._clock.monotonic_s(), await self._client.time_left(other.lease)))
+            if not other.lease or _is_renewed(looks):
                 raise self._taken(other)
-            before_s = left_s
             await self._client.keep_alive(self._lease)
             await asyncio.sleep(_POLL_S)
             other = await self._write(ABSENT)
@@ -166,3 +166,14 @@ class Announcement:
         if self.lost_since_ms is None:
             self.lost_since_ms = self._clock.epoch_ms()
             _log.warning("coordination_lost", member=self.member.name, reason=error.message)
+
+
+def _is_renewed(looks: list[tuple[float, int]]) -> bool:
+    """Return whether a lease, looked at as (now, whole seconds left), began its time anew in between.
+
+    It has more left than before, or is there after the time that it had left. A change of etcd's leader looks the same: then the
+    name is refused once too often, and is free at the next start.
+    """
+    (first_s, left_s), (now_s, _) = looks[0], looks[-1]
+    grew = any(after > before for (_, before), (_, after) in itertools.pairwise(looks))
+    return grew or now_s - first_s > left_s + _LATE_S
