@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 from fakes.etcd import EtcdCluster, emptied_client, etcd_cluster, until_ready
 
-from bettong_gateway.etcd_store import EtcdStore
-from bettong_gateway.store import ABSENT, Transaction
+from bettong_catalog.etcd_store import EtcdStore
+from bettong_catalog.store import ABSENT, Transaction
 from bettong_kit.errors import ConflictError, CoordinationLostError
 from bettong_kit.etcd.client import EtcdClient
 from bettong_kit.etcd.mirror import Mirror

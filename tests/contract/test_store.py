@@ -8,9 +8,9 @@ from typing import cast
 import pytest
 from fakes.etcd import EtcdCluster, emptied_client
 
-from bettong_gateway.etcd_store import EtcdStore
-from bettong_gateway.sqlite_store import SqliteStore
-from bettong_gateway.store import ABSENT, Store, Transaction
+from bettong_catalog.etcd_store import EtcdStore
+from bettong_catalog.sqlite_store import SqliteStore
+from bettong_catalog.store import ABSENT, Store, Transaction
 from bettong_kit.errors import ConflictError
 
 OpenStore = Callable[[], Store]

@@ -13,7 +13,7 @@ import bettong_engine
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOTS = {"sdk": {"bettong"}, "services": {"bettong_domain", "bettong_gateway", "bettong_kit"}}
+ROOTS = {"sdk": {"bettong"}, "services": {"bettong_catalog", "bettong_domain", "bettong_gateway", "bettong_kit"}}
 SERVE = """
 import sys
 # Without the site module no .pth file is read, so that nothing leads back to the checkout.

@@ -5,15 +5,15 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bettong_gateway.blobs import Blobs
+from bettong_catalog.blobs import Blobs
+from bettong_catalog.registry import Registry
+from bettong_catalog.sqlite_store import SqliteStore
 from bettong_gateway.deployment_app import DeploymentApp
 from bettong_gateway.model_app import ModelApp
 from bettong_gateway.pipeline_app import PipelineApp
 from bettong_gateway.ports import ModelEngine
 from bettong_gateway.progress import Progress
 from bettong_gateway.reconcile import LoadedModels, Reconciler
-from bettong_gateway.registry import Registry
-from bettong_gateway.sqlite_store import SqliteStore
 from bettong_kit.clock import Clock
 
 

@@ -3,12 +3,12 @@
 import dataclasses
 from collections.abc import AsyncIterator
 
+from bettong_catalog.registry import Registry
 from bettong_domain.deployments import Deployment, DeploymentConfig, DeploymentState, Desired
 from bettong_domain.pipelines import PipelineKey
 from bettong_gateway.ports import ModelEngine
 from bettong_gateway.progress import Progress
 from bettong_gateway.reconcile import Reconciler
-from bettong_gateway.registry import Registry
 from bettong_kit.clock import Clock
 from bettong_kit.errors import NotFoundError
 

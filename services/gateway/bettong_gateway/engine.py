@@ -9,9 +9,9 @@ from pathlib import Path
 import bettong_engine
 from bettong.internal.v1 import snapshot_pb2
 from bettong.v1 import models_pb2
+from bettong_catalog import converters
 from bettong_domain.models import BatchMode, Framework, ModelId, Signature
 from bettong_domain.plans import Program
-from bettong_gateway import converters
 from bettong_gateway.config import GatewayConfig
 from bettong_kit.errors import (
     AddressInUseError,

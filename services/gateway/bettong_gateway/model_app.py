@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bettong_catalog.blobs import Blobs, Upload
+from bettong_catalog.registry import Registry
 from bettong_domain.models import Framework, Model, ModelConfig, ModelId, ModelKey, Signature, check_config
 from bettong_domain.names import check_name
-from bettong_gateway.blobs import Blobs, Upload
 from bettong_gateway.ports import ModelEngine
-from bettong_gateway.registry import Registry
 from bettong_kit.clock import Clock
 from bettong_kit.errors import InvalidArgumentError, InvalidModelError, NoSpaceError
 from bettong_kit.logging import get_logger

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
+from bettong_catalog.programs import compile_stored
+from bettong_catalog.registry import Registry
 from bettong_domain.models import Model, ModelKey
 from bettong_domain.names import check_name
 from bettong_domain.pipelines import Pipeline, PipelineKey, Step, check_step_count
 from bettong_domain.plans import Program, compile_program
-from bettong_gateway.programs import compile_stored
 from bettong_gateway.reconcile import Reconciler
-from bettong_gateway.registry import Registry
 from bettong_kit.clock import Clock
 from bettong_kit.logging import get_logger
 

@@ -6,15 +6,15 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
+from bettong_catalog.blobs import Blobs
+from bettong_catalog.programs import compile_stored
+from bettong_catalog.registry import Registry
 from bettong_domain.deployments import Deployment, DeploymentState, Desired, ModelStatus
 from bettong_domain.models import ModelId, batch_mode_of
 from bettong_domain.pipelines import PipelineKey
 from bettong_domain.plans import Program, ProgramStep
-from bettong_gateway.blobs import Blobs
 from bettong_gateway.ports import ModelEngine
-from bettong_gateway.programs import compile_stored
 from bettong_gateway.progress import Progress
-from bettong_gateway.registry import Registry
 from bettong_kit.errors import BettongError
 from bettong_kit.logging import get_logger
 

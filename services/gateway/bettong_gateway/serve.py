@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bettong_catalog.blobs import CHUNK_BYTES
 from bettong_domain.deployments import DeploymentState
 from bettong_domain.models import Framework, Model, ModelConfig, ModelKey
 from bettong_domain.pipelines import PipelineKey
 from bettong_gateway import repository
 from bettong_gateway.app import App, open_app
-from bettong_gateway.blobs import CHUNK_BYTES
 from bettong_gateway.config import GatewayConfig
 from bettong_gateway.data_folder import locked_data_folder
 from bettong_gateway.data_port import DataPortCalls

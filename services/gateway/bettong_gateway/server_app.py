@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bettong.v1 import server_pb2
-from bettong_gateway import converters
+from bettong_catalog import converters
 from bettong_gateway.deployment_app import DeploymentApp
 from bettong_gateway.engine import Engine, engine_version, set_engine_log_level
 from bettong_kit.clock import Clock

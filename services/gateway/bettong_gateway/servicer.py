@@ -15,9 +15,9 @@ from bettong.v1 import (
     server_pb2,
     server_pb2_grpc,
 )
+from bettong_catalog import converters
 from bettong_domain.models import ModelKey
 from bettong_domain.pipelines import PipelineKey
-from bettong_gateway import converters
 from bettong_gateway.app import App
 from bettong_gateway.deployment_app import DeploymentApp
 from bettong_gateway.model_app import ModelApp, ModelDraft

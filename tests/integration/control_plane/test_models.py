@@ -8,9 +8,9 @@ import pytest
 from fakes.models import linear_model
 from integration.control_plane.conftest import OpenPlane, Plane
 
+from bettong_catalog.sqlite_store import SqliteStore
 from bettong_domain.models import Framework, ModelConfig, ModelKey
 from bettong_gateway.model_app import ModelDraft
-from bettong_gateway.sqlite_store import SqliteStore
 from bettong_kit.errors import (
     InUseError,
     InvalidArgumentError,

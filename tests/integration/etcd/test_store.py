@@ -2,8 +2,8 @@
 
 import asyncio
 
-from bettong_gateway.etcd_store import EtcdStore
-from bettong_gateway.store import ABSENT, Transaction
+from bettong_catalog.etcd_store import EtcdStore
+from bettong_catalog.store import ABSENT, Transaction
 from bettong_kit.etcd.client import EtcdClient, Guarded, Outcome
 
 ROOT = "/bettong/test"

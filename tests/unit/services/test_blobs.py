@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bettong_gateway.blobs import CHUNK_BYTES, Blobs
+from bettong_catalog.blobs import CHUNK_BYTES, Blobs
 from bettong_kit.errors import InvalidArgumentError, NoSpaceError, NotFoundError
 
 CONTENT = b"model" * 1000

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bettong_gateway.sqlite_store import SCHEMA_VERSION, SqliteStore
-from bettong_gateway.store import Transaction
+from bettong_catalog.sqlite_store import SCHEMA_VERSION, SqliteStore
+from bettong_catalog.store import Transaction
 from bettong_kit.errors import BettongError, CorruptDataError, DataFolderError, NoSpaceError
 
 

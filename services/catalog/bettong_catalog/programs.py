@@ -2,9 +2,9 @@
 
 import dataclasses
 
+from bettong_catalog.registry import Registry
 from bettong_domain.pipelines import PipelineKey
 from bettong_domain.plans import Program, compile_program
-from bettong_gateway.registry import Registry
 
 
 async def compile_stored(registry: Registry, key: PipelineKey) -> Program:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from bettong_gateway.store import ABSENT, Entry, Transaction
+from bettong_catalog.store import ABSENT, Entry, Transaction
 from bettong_kit.errors import BettongError, ConflictError, CorruptDataError, DataFolderError, NoSpaceError
 
 SCHEMA_VERSION = 1

@@ -5,7 +5,7 @@ import contextlib
 import uuid
 from dataclasses import replace
 
-from bettong_gateway.store import Entry, Transaction
+from bettong_catalog.store import Entry, Transaction
 from bettong_kit.errors import ConflictError, CoordinationLostError, NotFoundError
 from bettong_kit.etcd.client import ABSENT, EtcdClient, Guarded, KeyValue, Outcome
 

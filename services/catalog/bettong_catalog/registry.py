@@ -11,11 +11,11 @@ from typing import TypeVar
 
 from bettong.internal.v1 import stored_pb2
 from bettong.v1 import models_pb2
+from bettong_catalog import converters
+from bettong_catalog.store import ABSENT, Entry, Store, Transaction
 from bettong_domain.deployments import DeploymentConfig, Desired
 from bettong_domain.models import Model, ModelConfig, ModelKey
 from bettong_domain.pipelines import Pipeline, PipelineKey
-from bettong_gateway import converters
-from bettong_gateway.store import ABSENT, Entry, Store, Transaction
 from bettong_kit.clock import Clock
 from bettong_kit.errors import ConflictError, InUseError, NotFoundError
 
