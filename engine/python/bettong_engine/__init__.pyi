@@ -14,6 +14,7 @@ __all__ = [
     "ControlReply",
     "EngineError",
     "Executor",
+    "Forwarder",
     "Gateway",
     "InvalidModelError",
     "Local",
@@ -66,6 +67,15 @@ class Executor:
     def unload_model(self, model_id: str) -> bool:
         """Forget a model; programs that use it keep it alive. Return whether it was loaded."""
 
+    def host(self, update: bytes) -> None:
+        """Apply a ``HostUpdate``: programs that calls of other processes may name, besides those of a gateway.
+
+        A program that stops answers the calls that it has; models of programs that have stopped are kept until then.
+
+        Raises:
+            EngineError: A program names a model that is not loaded; nothing is changed.
+        """
+
     def runtimes(self) -> dict[str, str]:
         """Return runtime names and versions, for example ``{"onnxruntime": "1.31.1"}``."""
 
@@ -73,17 +83,42 @@ class Executor:
         """Stop the lanes. Requests that are still queued fail with UNAVAILABLE."""
 
 @final
-class Gateway:
-    """The data and metrics ports of one executor."""
+class Forwarder:
+    """Sends calls to other processes, chooses among their replicas, and tries again where that is safe."""
 
-    def __init__(self, executor: Executor, config: bytes, on_control: Callable[[str, str, ControlReply], None]) -> None:
+    def __init__(self, executor: Executor, config: bytes) -> None:
+        """Prepare a ``ForwarderConfig`` on the lanes of *executor*; links are opened when a table names their peers."""
+
+    def apply(self, table: bytes) -> None:
+        """Apply a ``ForwardingTable``. Links to peers that it does not name end when their calls are answered.
+
+        Raises:
+            EngineError: The table's revision is not newer, or an address can't be read.
+        """
+
+    def status(self) -> bytes:
+        """Return a ``ForwarderStatus``."""
+
+@final
+class Gateway:
+    """The data and metrics ports of one process."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        config: bytes,
+        on_control: Callable[[str, str, ControlReply], None],
+        forwarder: Forwarder | None = None,
+    ) -> None:
         """Prepare a ``GatewayConfig``; nothing listens yet.
 
         Args:
-            executor: Runs what arrives.
+            executor: Runs what arrives, and owns the threads.
             config: ``GatewayConfig``.
             on_control: Called on an engine thread with a method (``"load"``, ``"unload"``, ``"repository_index"``),
                 a model name (or ``""``) and the reply to answer with. It must not block.
+            forwarder: Takes the programs of an update's ``forward``, and the calls of other processes where
+                ``links`` is ``LINK_SERVICE_ROUTER``.
         """
 
     def bind(self) -> None:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from bettong.v1 import models_pb2 as bettong_dot_v1_dot_models__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"bettong/internal/v1/snapshot.proto\x12\x13\x62\x65ttong.internal.v1\x1a\x17\x62\x65ttong/v1/models.proto\"z\n\tModelSpec\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12(\n\tframework\x18\x03 \x01(\x0e\x32\x15.bettong.v1.Framework\x12)\n\nbatch_mode\x18\x04 \x01(\x0e\x32\x15.bettong.v1.BatchMode\"%\n\x06Source\x12\x0c\n\x04step\x18\x01 \x01(\r\x12\r\n\x05index\x18\x02 \x01(\r\"\x8d\x01\n\x0bProgramStep\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12+\n\x06inputs\x18\x02 \x03(\x0b\x32\x1b.bettong.internal.v1.Source\x12\x12\n\nmodel_name\x18\x03 \x01(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\x04\x12\x14\n\x0cmodel_sha256\x18\x05 \x01(\t\"T\n\x0cProgramInput\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.bettong.v1.TensorSpec\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12\r\n\x05parts\x18\x03 \x03(\t\"b\n\rProgramOutput\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.bettong.v1.TensorSpec\x12+\n\x06source\x18\x02 \x01(\x0b\x32\x1b.bettong.internal.v1.Source\"\xa4\x02\n\x07Program\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x31\n\x06inputs\x18\x03 \x03(\x0b\x32!.bettong.internal.v1.ProgramInput\x12/\n\x05steps\x18\x04 \x03(\x0b\x32 .bettong.internal.v1.ProgramStep\x12\x33\n\x07outputs\x18\x05 \x03(\x0b\x32\".bettong.internal.v1.ProgramOutput\x12)\n\nbatch_mode\x18\x06 \x01(\x0e\x32\x15.bettong.v1.BatchMode\x12\x16\n\x0emax_batch_rows\x18\x07 \x01(\r\x12\x1a\n\x12max_batch_delay_us\x18\x08 \x01(\r\"\xda\x01\n\rRoutingUpdate\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12+\n\x05serve\x18\x02 \x03(\x0b\x32\x1c.bettong.internal.v1.Program\x12\x0c\n\x04stop\x18\x03 \x03(\t\x12H\n\x0bunavailable\x18\x04 \x03(\x0b\x32\x33.bettong.internal.v1.RoutingUpdate.UnavailableEntry\x1a\x32\n\x10UnavailableEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xad\x01\n\x0e\x45xecutorConfig\x12\x1b\n\x13onnxruntime_library\x18\x01 \x01(\t\x12\r\n\x05lanes\x18\x02 \x01(\r\x12\x17\n\x0f\x63ompute_threads\x18\x03 \x01(\r\x12\x15\n\rslow_model_us\x18\x04 \x01(\r\x12\x0f\n\x07spin_us\x18\x05 \x01(\r\x12\x16\n\x0emax_batch_rows\x18\x06 \x01(\r\x12\x16\n\x0emax_queue_rows\x18\x07 \x01(\r\"\xa1\x02\n\rGatewayConfig\x12\x11\n\tdata_host\x18\x01 \x01(\t\x12\x11\n\tdata_port\x18\x02 \x01(\r\x12\x14\n\x0cmetrics_host\x18\x03 \x01(\t\x12\x14\n\x0cmetrics_port\x18\x04 \x01(\r\x12\x17\n\x0f\x63ontrol_address\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x19\n\x11max_request_bytes\x18\x07 \x01(\x04\x12\x1b\n\x13max_in_flight_bytes\x18\x08 \x01(\x04\x12\x15\n\rmax_in_flight\x18\t \x01(\r\x12\x17\n\x0fmax_connections\x18\n \x01(\r\x12\x14\n\x0ckeep_alive_s\x18\x0b \x01(\r\x12\x16\n\x0eread_timeout_s\x18\x0c \x01(\r\"O\n\x0fRepositoryEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"H\n\x0fRepositoryIndex\x12\x35\n\x07\x65ntries\x18\x01 \x03(\x0b\x32$.bettong.internal.v1.RepositoryEntry\"\xa8\x01\n\rGatewayStatus\x12\x10\n\x08\x61nswered\x18\x01 \x01(\x04\x12\x0f\n\x07refused\x18\x02 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x04\x12\x11\n\tin_flight\x18\x04 \x01(\x04\x12\x13\n\x0b\x63onnections\x18\x05 \x01(\r\x12\r\n\x05lanes\x18\x06 \x01(\r\x12\x14\n\x0c\x64\x61ta_address\x18\x07 \x01(\t\x12\x17\n\x0fmetrics_address\x18\x08 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"bettong/internal/v1/snapshot.proto\x12\x13\x62\x65ttong.internal.v1\x1a\x17\x62\x65ttong/v1/models.proto\"z\n\tModelSpec\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12(\n\tframework\x18\x03 \x01(\x0e\x32\x15.bettong.v1.Framework\x12)\n\nbatch_mode\x18\x04 \x01(\x0e\x32\x15.bettong.v1.BatchMode\"%\n\x06Source\x12\x0c\n\x04step\x18\x01 \x01(\r\x12\r\n\x05index\x18\x02 \x01(\r\"\x8d\x01\n\x0bProgramStep\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12+\n\x06inputs\x18\x02 \x03(\x0b\x32\x1b.bettong.internal.v1.Source\x12\x12\n\nmodel_name\x18\x03 \x01(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\x04\x12\x14\n\x0cmodel_sha256\x18\x05 \x01(\t\"T\n\x0cProgramInput\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.bettong.v1.TensorSpec\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12\r\n\x05parts\x18\x03 \x03(\t\"b\n\rProgramOutput\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.bettong.v1.TensorSpec\x12+\n\x06source\x18\x02 \x01(\x0b\x32\x1b.bettong.internal.v1.Source\"\xa4\x02\n\x07Program\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x31\n\x06inputs\x18\x03 \x03(\x0b\x32!.bettong.internal.v1.ProgramInput\x12/\n\x05steps\x18\x04 \x03(\x0b\x32 .bettong.internal.v1.ProgramStep\x12\x33\n\x07outputs\x18\x05 \x03(\x0b\x32\".bettong.internal.v1.ProgramOutput\x12)\n\nbatch_mode\x18\x06 \x01(\x0e\x32\x15.bettong.v1.BatchMode\x12\x16\n\x0emax_batch_rows\x18\x07 \x01(\r\x12\x1a\n\x12max_batch_delay_us\x18\x08 \x01(\r\"\x89\x02\n\rRoutingUpdate\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12+\n\x05serve\x18\x02 \x03(\x0b\x32\x1c.bettong.internal.v1.Program\x12\x0c\n\x04stop\x18\x03 \x03(\t\x12H\n\x0bunavailable\x18\x04 \x03(\x0b\x32\x33.bettong.internal.v1.RoutingUpdate.UnavailableEntry\x12-\n\x07\x66orward\x18\x05 \x03(\x0b\x32\x1c.bettong.internal.v1.Program\x1a\x32\n\x10UnavailableEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"4\n\x04Peer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\"<\n\x08Replicas\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\r\n\x05peers\x18\x03 \x03(\r\"\x8b\x01\n\x0f\x46orwardingTable\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12(\n\x05peers\x18\x02 \x03(\x0b\x32\x19.bettong.internal.v1.Peer\x12/\n\x08replicas\x18\x03 \x03(\x0b\x32\x1d.bettong.internal.v1.Replicas\x12\x0b\n\x03\x61ny\x18\x04 \x03(\r\"\xa6\x01\n\x0f\x46orwarderConfig\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0e\n\x06member\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x12\n\nsilence_ms\x18\x06 \x01(\r\x12\x14\n\x0cmax_attempts\x18\x07 \x01(\r\x12\x1a\n\x12\x64\x65\x66\x61ult_timeout_ms\x18\x08 \x01(\r\"\x8a\x01\n\nPeerStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\r\n\x05links\x18\x03 \x01(\r\x12\x13\n\x0boutstanding\x18\x04 \x01(\r\x12\x0f\n\x07\x65jected\x18\x05 \x01(\x08\x12\x14\n\x0cwaiting_rows\x18\x06 \x01(\r\x12\x12\n\nlast_error\x18\x07 \x01(\t\"~\n\x0f\x46orwarderStatus\x12.\n\x05peers\x18\x01 \x03(\x0b\x32\x1f.bettong.internal.v1.PeerStatus\x12\x11\n\tforwarded\x18\x02 \x01(\x04\x12\x0f\n\x07retried\x18\x03 \x01(\x04\x12\x17\n\x0fretries_refused\x18\x04 \x01(\x04\"h\n\nHostUpdate\x12+\n\x05serve\x18\x01 \x03(\x0b\x32\x1c.bettong.internal.v1.Program\x12-\n\x04stop\x18\x02 \x03(\x0b\x32\x1f.bettong.internal.v1.ProgramKey\"/\n\nProgramKey\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\"\xad\x01\n\x0e\x45xecutorConfig\x12\x1b\n\x13onnxruntime_library\x18\x01 \x01(\t\x12\r\n\x05lanes\x18\x02 \x01(\r\x12\x17\n\x0f\x63ompute_threads\x18\x03 \x01(\r\x12\x15\n\rslow_model_us\x18\x04 \x01(\r\x12\x0f\n\x07spin_us\x18\x05 \x01(\r\x12\x16\n\x0emax_batch_rows\x18\x06 \x01(\r\x12\x16\n\x0emax_queue_rows\x18\x07 \x01(\r\"\xd2\x02\n\rGatewayConfig\x12\x11\n\tdata_host\x18\x01 \x01(\t\x12\x11\n\tdata_port\x18\x02 \x01(\r\x12\x14\n\x0cmetrics_host\x18\x03 \x01(\t\x12\x14\n\x0cmetrics_port\x18\x04 \x01(\r\x12\x17\n\x0f\x63ontrol_address\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x19\n\x11max_request_bytes\x18\x07 \x01(\x04\x12\x1b\n\x13max_in_flight_bytes\x18\x08 \x01(\x04\x12\x15\n\rmax_in_flight\x18\t \x01(\r\x12\x17\n\x0fmax_connections\x18\n \x01(\r\x12\x14\n\x0ckeep_alive_s\x18\x0b \x01(\r\x12\x16\n\x0eread_timeout_s\x18\x0c \x01(\r\x12/\n\x05links\x18\r \x01(\x0e\x32 .bettong.internal.v1.LinkService\"O\n\x0fRepositoryEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"H\n\x0fRepositoryIndex\x12\x35\n\x07\x65ntries\x18\x01 \x03(\x0b\x32$.bettong.internal.v1.RepositoryEntry\"\xa8\x01\n\rGatewayStatus\x12\x10\n\x08\x61nswered\x18\x01 \x01(\x04\x12\x0f\n\x07refused\x18\x02 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x04\x12\x11\n\tin_flight\x18\x04 \x01(\x04\x12\x13\n\x0b\x63onnections\x18\x05 \x01(\r\x12\r\n\x05lanes\x18\x06 \x01(\r\x12\x14\n\x0c\x64\x61ta_address\x18\x07 \x01(\t\x12\x17\n\x0fmetrics_address\x18\x08 \x01(\t*X\n\x0bLinkService\x12\x15\n\x11LINK_SERVICE_NONE\x10\x00\x12\x19\n\x15LINK_SERVICE_EXECUTOR\x10\x01\x12\x17\n\x13LINK_SERVICE_ROUTER\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,6 +34,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ROUTINGUPDATE_UNAVAILABLEENTRY']._loaded_options = None
   _globals['_ROUTINGUPDATE_UNAVAILABLEENTRY']._serialized_options = b'8\001'
+  _globals['_LINKSERVICE']._serialized_start=2834
+  _globals['_LINKSERVICE']._serialized_end=2922
   _globals['_MODELSPEC']._serialized_start=84
   _globals['_MODELSPEC']._serialized_end=206
   _globals['_SOURCE']._serialized_start=208
@@ -47,17 +49,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROGRAM']._serialized_start=578
   _globals['_PROGRAM']._serialized_end=870
   _globals['_ROUTINGUPDATE']._serialized_start=873
-  _globals['_ROUTINGUPDATE']._serialized_end=1091
-  _globals['_ROUTINGUPDATE_UNAVAILABLEENTRY']._serialized_start=1041
-  _globals['_ROUTINGUPDATE_UNAVAILABLEENTRY']._serialized_end=1091
-  _globals['_EXECUTORCONFIG']._serialized_start=1094
-  _globals['_EXECUTORCONFIG']._serialized_end=1267
-  _globals['_GATEWAYCONFIG']._serialized_start=1270
-  _globals['_GATEWAYCONFIG']._serialized_end=1559
-  _globals['_REPOSITORYENTRY']._serialized_start=1561
-  _globals['_REPOSITORYENTRY']._serialized_end=1640
-  _globals['_REPOSITORYINDEX']._serialized_start=1642
-  _globals['_REPOSITORYINDEX']._serialized_end=1714
-  _globals['_GATEWAYSTATUS']._serialized_start=1717
-  _globals['_GATEWAYSTATUS']._serialized_end=1885
+  _globals['_ROUTINGUPDATE']._serialized_end=1138
+  _globals['_ROUTINGUPDATE_UNAVAILABLEENTRY']._serialized_start=1088
+  _globals['_ROUTINGUPDATE_UNAVAILABLEENTRY']._serialized_end=1138
+  _globals['_PEER']._serialized_start=1140
+  _globals['_PEER']._serialized_end=1192
+  _globals['_REPLICAS']._serialized_start=1194
+  _globals['_REPLICAS']._serialized_end=1254
+  _globals['_FORWARDINGTABLE']._serialized_start=1257
+  _globals['_FORWARDINGTABLE']._serialized_end=1396
+  _globals['_FORWARDERCONFIG']._serialized_start=1399
+  _globals['_FORWARDERCONFIG']._serialized_end=1565
+  _globals['_PEERSTATUS']._serialized_start=1568
+  _globals['_PEERSTATUS']._serialized_end=1706
+  _globals['_FORWARDERSTATUS']._serialized_start=1708
+  _globals['_FORWARDERSTATUS']._serialized_end=1834
+  _globals['_HOSTUPDATE']._serialized_start=1836
+  _globals['_HOSTUPDATE']._serialized_end=1940
+  _globals['_PROGRAMKEY']._serialized_start=1942
+  _globals['_PROGRAMKEY']._serialized_end=1989
+  _globals['_EXECUTORCONFIG']._serialized_start=1992
+  _globals['_EXECUTORCONFIG']._serialized_end=2165
+  _globals['_GATEWAYCONFIG']._serialized_start=2168
+  _globals['_GATEWAYCONFIG']._serialized_end=2506
+  _globals['_REPOSITORYENTRY']._serialized_start=2508
+  _globals['_REPOSITORYENTRY']._serialized_end=2587
+  _globals['_REPOSITORYINDEX']._serialized_start=2589
+  _globals['_REPOSITORYINDEX']._serialized_end=2661
+  _globals['_GATEWAYSTATUS']._serialized_start=2664
+  _globals['_GATEWAYSTATUS']._serialized_end=2832
 # @@protoc_insertion_point(module_scope)

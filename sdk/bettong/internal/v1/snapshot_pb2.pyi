@@ -8,6 +8,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -18,6 +19,28 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _LinkService:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LinkServiceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LinkService.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LINK_SERVICE_NONE: _LinkService.ValueType  # 0
+    LINK_SERVICE_EXECUTOR: _LinkService.ValueType  # 1
+    """It runs them: the programs that the executor hosts."""
+    LINK_SERVICE_ROUTER: _LinkService.ValueType  # 2
+    """It forwards them."""
+
+class LinkService(_LinkService, metaclass=_LinkServiceEnumTypeWrapper):
+    """Which calls of other processes a data port takes (`Link.Exchange`)."""
+
+LINK_SERVICE_NONE: LinkService.ValueType  # 0
+LINK_SERVICE_EXECUTOR: LinkService.ValueType  # 1
+"""It runs them: the programs that the executor hosts."""
+LINK_SERVICE_ROUTER: LinkService.ValueType  # 2
+"""It forwards them."""
+Global___LinkService: _TypeAlias = LinkService  # noqa: Y015
 
 @_typing.final
 class ModelSpec(_message.Message):
@@ -253,6 +276,7 @@ class RoutingUpdate(_message.Message):
     SERVE_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
     UNAVAILABLE_FIELD_NUMBER: _builtins.int
+    FORWARD_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Sender's counter; an update that is not newer than the last one is refused."""
     @_builtins.property
@@ -267,6 +291,10 @@ class RoutingUpdate(_message.Message):
     def unavailable(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Names that are known but not ready: requests get UNAVAILABLE with the reason instead of NOT_FOUND."""
 
+    @_builtins.property
+    def forward(self) -> _containers.RepeatedCompositeFieldContainer[Global___Program]:
+        """These serve from now on like `serve`, but other processes run them: their models need not be loaded here."""
+
     def __init__(
         self,
         *,
@@ -274,14 +302,281 @@ class RoutingUpdate(_message.Message):
         serve: _abc.Iterable[Global___Program] | None = ...,
         stop: _abc.Iterable[_builtins.str] | None = ...,
         unavailable: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        forward: _abc.Iterable[Global___Program] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "serve", b"serve", "stop", b"stop", "unavailable", b"unavailable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forward", b"forward", "revision", b"revision", "serve", b"serve", "stop", b"stop", "unavailable", b"unavailable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RoutingUpdate: _TypeAlias = RoutingUpdate  # noqa: Y015
+
+@_typing.final
+class Peer(_message.Message):
+    """Another process that calls are forwarded to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Role and name, for example "executor/e1"."""
+    address: _builtins.str
+    """`host:port` of its data port."""
+    epoch: _builtins.int
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        address: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "epoch", b"epoch", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Peer: _TypeAlias = Peer  # noqa: Y015
+
+@_typing.final
+class Replicas(_message.Message):
+    """Who runs a pipeline version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIPELINE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    PEERS_FIELD_NUMBER: _builtins.int
+    pipeline: _builtins.str
+    version: _builtins.int
+    @_builtins.property
+    def peers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Positions in `peers`; the best first where calls go to the first that answers."""
+
+    def __init__(
+        self,
+        *,
+        pipeline: _builtins.str = ...,
+        version: _builtins.int = ...,
+        peers: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peers", b"peers", "pipeline", b"pipeline", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Replicas: _TypeAlias = Replicas  # noqa: Y015
+
+@_typing.final
+class ForwardingTable(_message.Message):
+    """All that a forwarder knows (`Forwarder.apply`); replaces what it knew before in one step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    PEERS_FIELD_NUMBER: _builtins.int
+    REPLICAS_FIELD_NUMBER: _builtins.int
+    ANY_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Sender's counter; a table that is not newer than the last one is refused."""
+    @_builtins.property
+    def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Peer]: ...
+    @_builtins.property
+    def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___Replicas]: ...
+    @_builtins.property
+    def any(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Who takes every pipeline version that `replicas` does not name: the routers. Positions in `peers`; each pipeline has an
+        order of its own among them, so that they share the work.
+        """
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        peers: _abc.Iterable[Global___Peer] | None = ...,
+        replicas: _abc.Iterable[Global___Replicas] | None = ...,
+        any: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["any", b"any", "peers", b"peers", "replicas", b"replicas", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForwardingTable: _TypeAlias = ForwardingTable  # noqa: Y015
+
+@_typing.final
+class ForwarderConfig(_message.Message):
+    """How a forwarder is built; every 0 means the default that the comment names."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    MEMBER_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    SILENCE_MS_FIELD_NUMBER: _builtins.int
+    MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    DEFAULT_TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    cluster: _builtins.str
+    """Who we are, for the other side."""
+    role: _builtins.str
+    member: _builtins.str
+    epoch: _builtins.int
+    version: _builtins.str
+    silence_ms: _builtins.int
+    """A peer that has not said anything for so long is given up; default 1,500 ms."""
+    max_attempts: _builtins.int
+    """How often one request is tried at most; default 4."""
+    default_timeout_ms: _builtins.int
+    """Requests without a deadline of their own get this one; default 60 s."""
+    def __init__(
+        self,
+        *,
+        cluster: _builtins.str = ...,
+        role: _builtins.str = ...,
+        member: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        version: _builtins.str = ...,
+        silence_ms: _builtins.int = ...,
+        max_attempts: _builtins.int = ...,
+        default_timeout_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "default_timeout_ms", b"default_timeout_ms", "epoch", b"epoch", "max_attempts", b"max_attempts", "member", b"member", "role", b"role", "silence_ms", b"silence_ms", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForwarderConfig: _TypeAlias = ForwarderConfig  # noqa: Y015
+
+@_typing.final
+class PeerStatus(_message.Message):
+    """How a peer does, as its forwarder sees it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
+    OUTSTANDING_FIELD_NUMBER: _builtins.int
+    EJECTED_FIELD_NUMBER: _builtins.int
+    WAITING_ROWS_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    address: _builtins.str
+    links: _builtins.int
+    """Links that are up, at most one for each lane."""
+    outstanding: _builtins.int
+    ejected: _builtins.bool
+    """It is left out at the moment, because it failed."""
+    waiting_rows: _builtins.int
+    last_error: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        address: _builtins.str = ...,
+        links: _builtins.int = ...,
+        outstanding: _builtins.int = ...,
+        ejected: _builtins.bool = ...,
+        waiting_rows: _builtins.int = ...,
+        last_error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "ejected", b"ejected", "last_error", b"last_error", "links", b"links", "name", b"name", "outstanding", b"outstanding", "waiting_rows", b"waiting_rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PeerStatus: _TypeAlias = PeerStatus  # noqa: Y015
+
+@_typing.final
+class ForwarderStatus(_message.Message):
+    """Counters of a forwarder since it started."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEERS_FIELD_NUMBER: _builtins.int
+    FORWARDED_FIELD_NUMBER: _builtins.int
+    RETRIED_FIELD_NUMBER: _builtins.int
+    RETRIES_REFUSED_FIELD_NUMBER: _builtins.int
+    forwarded: _builtins.int
+    retried: _builtins.int
+    retries_refused: _builtins.int
+    """Requests that were not tried again because too many had been."""
+    @_builtins.property
+    def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerStatus]: ...
+    def __init__(
+        self,
+        *,
+        peers: _abc.Iterable[Global___PeerStatus] | None = ...,
+        forwarded: _builtins.int = ...,
+        retried: _builtins.int = ...,
+        retries_refused: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forwarded", b"forwarded", "peers", b"peers", "retried", b"retried", "retries_refused", b"retries_refused"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForwarderStatus: _TypeAlias = ForwarderStatus  # noqa: Y015
+
+@_typing.final
+class HostUpdate(_message.Message):
+    """Programs that an executor answers for on its links (`Executor.host`). Applied as a whole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVE_FIELD_NUMBER: _builtins.int
+    STOP_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def serve(self) -> _containers.RepeatedCompositeFieldContainer[Global___Program]:
+        """Their models are loaded."""
+
+    @_builtins.property
+    def stop(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProgramKey]: ...
+    def __init__(
+        self,
+        *,
+        serve: _abc.Iterable[Global___Program] | None = ...,
+        stop: _abc.Iterable[Global___ProgramKey] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["serve", b"serve", "stop", b"stop"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HostUpdate: _TypeAlias = HostUpdate  # noqa: Y015
+
+@_typing.final
+class ProgramKey(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIPELINE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    pipeline: _builtins.str
+    version: _builtins.int
+    def __init__(
+        self,
+        *,
+        pipeline: _builtins.str = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pipeline", b"pipeline", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProgramKey: _TypeAlias = ProgramKey  # noqa: Y015
 
 @_typing.final
 class ExecutorConfig(_message.Message):
@@ -347,6 +642,7 @@ class GatewayConfig(_message.Message):
     MAX_CONNECTIONS_FIELD_NUMBER: _builtins.int
     KEEP_ALIVE_S_FIELD_NUMBER: _builtins.int
     READ_TIMEOUT_S_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
     data_host: _builtins.str
     """Address that the data port binds; default 127.0.0.1."""
     data_port: _builtins.int
@@ -369,6 +665,8 @@ class GatewayConfig(_message.Message):
     """An HTTP/1.1 connection without a request is closed after this; default 120 s."""
     read_timeout_s: _builtins.int
     """Time for a client to send the head and the body of a request; default 30 s for each."""
+    links: Global___LinkService.ValueType
+    """Calls of other processes that the data port takes; default none."""
     def __init__(
         self,
         *,
@@ -384,10 +682,11 @@ class GatewayConfig(_message.Message):
         max_connections: _builtins.int = ...,
         keep_alive_s: _builtins.int = ...,
         read_timeout_s: _builtins.int = ...,
+        links: Global___LinkService.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["control_address", b"control_address", "data_host", b"data_host", "data_port", b"data_port", "keep_alive_s", b"keep_alive_s", "max_connections", b"max_connections", "max_in_flight", b"max_in_flight", "max_in_flight_bytes", b"max_in_flight_bytes", "max_request_bytes", b"max_request_bytes", "metrics_host", b"metrics_host", "metrics_port", b"metrics_port", "read_timeout_s", b"read_timeout_s", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["control_address", b"control_address", "data_host", b"data_host", "data_port", b"data_port", "keep_alive_s", b"keep_alive_s", "links", b"links", "max_connections", b"max_connections", "max_in_flight", b"max_in_flight", "max_in_flight_bytes", b"max_in_flight_bytes", "max_request_bytes", b"max_request_bytes", "metrics_host", b"metrics_host", "metrics_port", b"metrics_port", "read_timeout_s", b"read_timeout_s", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
