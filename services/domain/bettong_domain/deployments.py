@@ -79,6 +79,16 @@ class Desired:
     updated_ms: int
     revision: int = 0
     """Of the store; tells a wish from the ones before it."""
+    since: int = 0
+    """Revision of the first wish for the pipeline, where the store says it: orders pipelines by age."""
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """Return the versions that shall be kept running: the one asked for, and until it serves the last that did."""
+        if self.stopped:
+            return ()
+        last = self.last_good_version
+        return (self.version, last) if last not in {0, self.version} else (self.version,)
 
 
 @dataclass(frozen=True, slots=True)

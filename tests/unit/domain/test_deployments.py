@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from bettong_domain.deployments import DeploymentConfig, DeploymentState, may_follow
+from bettong_domain.deployments import DeploymentConfig, DeploymentState, Desired, may_follow
 
 FORBIDDEN = {
     (DeploymentState.RUNNING, DeploymentState.RUNNING): False,
@@ -30,3 +30,15 @@ def test_settings_without_effect_are_named() -> None:
     config = DeploymentConfig(replicas=2, cpus=0.5, labels=(("team", "a"),), other=(("sidekick_cpus", "1"),))
     assert config.without_effect_here() == ["replicas", "cpus", "sidekick_cpus"]
     assert DeploymentConfig().without_effect_here() == []
+
+
+@pytest.mark.parametrize(
+    ("stopped", "last_good", "versions"),
+    [(False, 0, (3,)), (False, 3, (3,)), (False, 2, (3, 2)), (True, 2, ()), (True, 0, ())],
+)
+def test_the_last_good_version_is_kept_until_the_next_serves(
+    stopped: bool, last_good: int, versions: tuple[int, ...]
+) -> None:
+    """What serves goes on until what is asked for does; nothing runs of what is stopped."""
+    desired = Desired("p", 3, DeploymentConfig(), stopped=stopped, last_good_version=last_good, updated_ms=0)
+    assert desired.versions == versions
