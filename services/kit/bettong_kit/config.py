@@ -8,7 +8,8 @@ import dataclasses
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar, get_type_hints
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from bettong_kit.errors import ConfigError
 
@@ -25,18 +26,30 @@ def load_settings(
     flags: Mapping[str, object],
     environment: Mapping[str, str],
     file: Path | None = None,
+    beside: tuple[type[object], ...] = (),
 ) -> SettingsT:
-    """Build a settings object; flags that are None count as not given.
+    """Build a settings object; flags that are None count as not given, and so do those of other names.
+
+    Args:
+        kind: A dataclass, every field of which has a default.
+        prefix: What the variables begin with.
+        flags: Values by name.
+        environment: Variables.
+        file: Settings file.
+        beside: Other settings that are read from the same file; their names may stand in it, too.
 
     Raises:
         ConfigError: The file cannot be read or has a name that is no setting, or a value has the wrong type. The message
             names the setting and where its value came from.
     """
     hints = get_type_hints(kind)
+    known = hints.keys() | {name for other in beside for name in get_type_hints(other)}
     values: dict[str, object] = {}
     for name, value in _read_file(file).items():
+        if name not in known:
+            raise ConfigError(f"{file}: '{name}' is not a setting; known: {', '.join(sorted(known))}")
         if name not in hints:
-            raise ConfigError(f"{file}: '{name}' is not a setting; known: {', '.join(sorted(hints))}")
+            continue
         values[name] = _convert(value, hints[name], f"'{name}' in {file}")
     for name, kind_of in hints.items():
         variable = prefix + name.upper()
@@ -51,7 +64,7 @@ def describe_settings(kind: type[object], prefix: str) -> list[tuple[str, str, s
     """Return (variable, type, default) of each setting, for documentation."""
     hints = get_type_hints(kind)
     return [
-        (prefix + field.name.upper(), hints[field.name].__name__, str(field.default))
+        (prefix + field.name.upper(), _without_none(hints[field.name]).__name__, str(field.default))
         for field in dataclasses.fields(kind)  # type: ignore[arg-type]
     ]
 
@@ -65,7 +78,14 @@ def _read_file(file: Path | None) -> dict[str, object]:
         raise ConfigError(f"settings file {file}: {error}") from error
 
 
+def _without_none(kind: Any) -> type[object]:  # noqa: ANN401 - a type, or a type or None
+    """Return the type of a setting that may be absent."""
+    found: type[object] = next((each for each in get_args(kind) if each is not NoneType), kind)
+    return found
+
+
 def _convert(value: object, kind: type[object], origin: str) -> object:
+    kind = _without_none(kind)
     if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
     converters: dict[type[object], Callable[[str], object]] = {
