@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bettong._client import Client
     from bettong._deployment_config import DeploymentConfig, DeploymentConfigBuilder
-    from bettong._deployments import Deployment
+    from bettong._deployments import Deployment, Replica
     from bettong._errors import (
         BettongError,
         ConflictError,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         UnreachableError,
     )
     from bettong._local import LocalPipeline
+    from bettong._members import Member, Members
     from bettong._model_settings import Acceleration, Architecture, DynamicBatchingConfig, Framework, ModelConfig
     from bettong._models import Model, ModelVersion
     from bettong._pipelines import Pipeline, PipelineVersion
@@ -47,6 +48,8 @@ _MODULE_BY_NAME = {
     "IgnoredSettingWarning": "_warnings",
     "InvalidInputError": "_errors",
     "LocalPipeline": "_local",
+    "Member": "_members",
+    "Members": "_members",
     "Model": "_models",
     "ModelConfig": "_model_settings",
     "ModelStep": "_steps",
@@ -57,6 +60,7 @@ _MODULE_BY_NAME = {
     "OverloadedError": "_errors",
     "Pipeline": "_pipelines",
     "PipelineVersion": "_pipelines",
+    "Replica": "_deployments",
     "ServerError": "_errors",
     "Signature": "_signature",
     "StartError": "_errors",
@@ -80,6 +84,8 @@ __all__ = [
     "IgnoredSettingWarning",
     "InvalidInputError",
     "LocalPipeline",
+    "Member",
+    "Members",
     "Model",
     "ModelConfig",
     "ModelStep",
@@ -90,6 +96,7 @@ __all__ = [
     "OverloadedError",
     "Pipeline",
     "PipelineVersion",
+    "Replica",
     "ServerError",
     "Signature",
     "StartError",

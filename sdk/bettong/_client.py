@@ -4,7 +4,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from bettong import _models, _pipelines
+from bettong import _members, _models, _pipelines
 from bettong._connection import Connection
 from bettong._deployments import Deployment, deployment_from_pb
 from bettong._errors import InvalidInputError
@@ -146,6 +146,10 @@ class Client:
         request = deployments_pb2.ListDeploymentsRequest()
         reply = self._connection.ask(lambda control: control.deployments.ListDeployments, request)
         return [deployment_from_pb(message) for message in reply.deployments]
+
+    def members(self) -> _members.Members:
+        """Return who is in the cluster; a server that is one process is its only member."""
+        return _members.members(self._connection)
 
     def url(self) -> str:
         """Return the address of the data port."""

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x62\x65ttong/v1/deployments.proto\x12\nbettong.v1\"\xd0\x03\n\x10\x44\x65ploymentConfig\x12\x10\n\x08replicas\x18\x01 \x01(\r\x12\x14\n\x0creplicas_min\x18\x02 \x01(\r\x12\x14\n\x0creplicas_max\x18\x03 \x01(\r\x12\x0c\n\x04\x63pus\x18\x04 \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x04\x12\x0c\n\x04gpus\x18\x06 \x01(\x01\x12!\n\x19\x61utoscale_cpu_utilization\x18\x07 \x01(\r\x12\x1c\n\x14scale_up_queue_depth\x18\x08 \x01(\r\x12\x1e\n\x16scale_down_queue_depth\x18\t \x01(\r\x12\x1c\n\x14\x61utoscaling_window_s\x18\n \x01(\r\x12\x38\n\x06labels\x18\x0b \x03(\x0b\x32(.bettong.v1.DeploymentConfig.LabelsEntry\x12\x36\n\x05other\x18\x0c \x03(\x0b\x32\'.bettong.v1.DeploymentConfig.OtherEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a,\n\nOtherEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"x\n\x0bModelStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x1b.bettong.v1.DeploymentState\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\x80\x02\n\nDeployment\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x17\n\x0fserving_version\x18\x03 \x01(\x04\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x1b.bettong.v1.DeploymentState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\'\n\x06models\x18\x06 \x03(\x0b\x32\x17.bettong.v1.ModelStatus\x12,\n\x06\x63onfig\x18\x07 \x01(\x0b\x32\x1c.bettong.v1.DeploymentConfig\x12\x0f\n\x07ignored\x18\x08 \x03(\t\x12\x12\n\nupdated_ms\x18\t \x01(\x03\"`\n\rDeployRequest\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12,\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x1c.bettong.v1.DeploymentConfig\"<\n\x0e\x44\x65ployResponse\x12*\n\ndeployment\x18\x01 \x01(\x0b\x32\x16.bettong.v1.Deployment\"#\n\x0fUndeployRequest\x12\x10\n\x08pipeline\x18\x01 \x01(\t\">\n\x10UndeployResponse\x12*\n\ndeployment\x18\x01 \x01(\x0b\x32\x16.bettong.v1.Deployment\"(\n\x14GetDeploymentRequest\x12\x10\n\x08pipeline\x18\x01 \x01(\t\"C\n\x15GetDeploymentResponse\x12*\n\ndeployment\x18\x01 \x01(\x0b\x32\x16.bettong.v1.Deployment\"\x18\n\x16ListDeploymentsRequest\"F\n\x17ListDeploymentsResponse\x12+\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32\x16.bettong.v1.Deployment*\xaa\x01\n\x0f\x44\x65ploymentState\x12 \n\x1c\x44\x45PLOYMENT_STATE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x44\x45PLOYMENT_STATE_STARTING\x10\x01\x12\x1c\n\x18\x44\x45PLOYMENT_STATE_RUNNING\x10\x02\x12\x1a\n\x16\x44\x45PLOYMENT_STATE_ERROR\x10\x03\x12\x1c\n\x18\x44\x45PLOYMENT_STATE_STOPPED\x10\x04\x32\xcf\x02\n\x11\x44\x65ploymentService\x12\x41\n\x06\x44\x65ploy\x12\x19.bettong.v1.DeployRequest\x1a\x1a.bettong.v1.DeployResponse0\x01\x12\x45\n\x08Undeploy\x12\x1b.bettong.v1.UndeployRequest\x1a\x1c.bettong.v1.UndeployResponse\x12T\n\rGetDeployment\x12 .bettong.v1.GetDeploymentRequest\x1a!.bettong.v1.GetDeploymentResponse\x12Z\n\x0fListDeployments\x12\".bettong.v1.ListDeploymentsRequest\x1a#.bettong.v1.ListDeploymentsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x62\x65ttong/v1/deployments.proto\x12\nbettong.v1\"\xd0\x03\n\x10\x44\x65ploymentConfig\x12\x10\n\x08replicas\x18\x01 \x01(\r\x12\x14\n\x0creplicas_min\x18\x02 \x01(\r\x12\x14\n\x0creplicas_max\x18\x03 \x01(\r\x12\x0c\n\x04\x63pus\x18\x04 \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x04\x12\x0c\n\x04gpus\x18\x06 \x01(\x01\x12!\n\x19\x61utoscale_cpu_utilization\x18\x07 \x01(\r\x12\x1c\n\x14scale_up_queue_depth\x18\x08 \x01(\r\x12\x1e\n\x16scale_down_queue_depth\x18\t \x01(\r\x12\x1c\n\x14\x61utoscaling_window_s\x18\n \x01(\r\x12\x38\n\x06labels\x18\x0b \x03(\x0b\x32(.bettong.v1.DeploymentConfig.LabelsEntry\x12\x36\n\x05other\x18\x0c \x03(\x0b\x32\'.bettong.v1.DeploymentConfig.OtherEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a,\n\nOtherEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"x\n\x0bModelStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x1b.bettong.v1.DeploymentState\x12\x0e\n\x06reason\x18\x05 \x01(\t\"c\n\x07Replica\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.bettong.v1.ReplicaState\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\xa7\x02\n\nDeployment\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x17\n\x0fserving_version\x18\x03 \x01(\x04\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x1b.bettong.v1.DeploymentState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\'\n\x06models\x18\x06 \x03(\x0b\x32\x17.bettong.v1.ModelStatus\x12,\n\x06\x63onfig\x18\x07 \x01(\x0b\x32\x1c.bettong.v1.DeploymentConfig\x12\x0f\n\x07ignored\x18\x08 \x03(\t\x12\x12\n\nupdated_ms\x18\t \x01(\x03\x12%\n\x08replicas\x18\n \x03(\x0b\x32\x13.bettong.v1.Replica\"`\n\rDeployRequest\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12,\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x1c.bettong.v1.DeploymentConfig\"<\n\x0e\x44\x65ployResponse\x12*\n\ndeployment\x18\x01 \x01(\x0b\x32\x16.bettong.v1.Deployment\"#\n\x0fUndeployRequest\x12\x10\n\x08pipeline\x18\x01 \x01(\t\">\n\x10UndeployResponse\x12*\n\ndeployment\x18\x01 \x01(\x0b\x32\x16.bettong.v1.Deployment\"(\n\x14GetDeploymentRequest\x12\x10\n\x08pipeline\x18\x01 \x01(\t\"C\n\x15GetDeploymentResponse\x12*\n\ndeployment\x18\x01 \x01(\x0b\x32\x16.bettong.v1.Deployment\"\x18\n\x16ListDeploymentsRequest\"F\n\x17ListDeploymentsResponse\x12+\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32\x16.bettong.v1.Deployment*\xaa\x01\n\x0f\x44\x65ploymentState\x12 \n\x1c\x44\x45PLOYMENT_STATE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x44\x45PLOYMENT_STATE_STARTING\x10\x01\x12\x1c\n\x18\x44\x45PLOYMENT_STATE_RUNNING\x10\x02\x12\x1a\n\x16\x44\x45PLOYMENT_STATE_ERROR\x10\x03\x12\x1c\n\x18\x44\x45PLOYMENT_STATE_STOPPED\x10\x04*\xb1\x01\n\x0cReplicaState\x12\x1d\n\x19REPLICA_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15REPLICA_STATE_WAITING\x10\x01\x12\x19\n\x15REPLICA_STATE_LOADING\x10\x02\x12\x17\n\x13REPLICA_STATE_READY\x10\x03\x12\x18\n\x14REPLICA_STATE_FAILED\x10\x04\x12\x19\n\x15REPLICA_STATE_LEAVING\x10\x05\x32\xcf\x02\n\x11\x44\x65ploymentService\x12\x41\n\x06\x44\x65ploy\x12\x19.bettong.v1.DeployRequest\x1a\x1a.bettong.v1.DeployResponse0\x01\x12\x45\n\x08Undeploy\x12\x1b.bettong.v1.UndeployRequest\x1a\x1c.bettong.v1.UndeployResponse\x12T\n\rGetDeployment\x12 .bettong.v1.GetDeploymentRequest\x1a!.bettong.v1.GetDeploymentResponse\x12Z\n\x0fListDeployments\x12\".bettong.v1.ListDeploymentsRequest\x1a#.bettong.v1.ListDeploymentsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEPLOYMENTCONFIG_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_DEPLOYMENTCONFIG_OTHERENTRY']._loaded_options = None
   _globals['_DEPLOYMENTCONFIG_OTHERENTRY']._serialized_options = b'8\001'
-  _globals['_DEPLOYMENTSTATE']._serialized_start=1363
-  _globals['_DEPLOYMENTSTATE']._serialized_end=1533
+  _globals['_DEPLOYMENTSTATE']._serialized_start=1503
+  _globals['_DEPLOYMENTSTATE']._serialized_end=1673
+  _globals['_REPLICASTATE']._serialized_start=1676
+  _globals['_REPLICASTATE']._serialized_end=1853
   _globals['_DEPLOYMENTCONFIG']._serialized_start=45
   _globals['_DEPLOYMENTCONFIG']._serialized_end=509
   _globals['_DEPLOYMENTCONFIG_LABELSENTRY']._serialized_start=418
@@ -45,24 +47,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEPLOYMENTCONFIG_OTHERENTRY']._serialized_end=509
   _globals['_MODELSTATUS']._serialized_start=511
   _globals['_MODELSTATUS']._serialized_end=631
-  _globals['_DEPLOYMENT']._serialized_start=634
-  _globals['_DEPLOYMENT']._serialized_end=890
-  _globals['_DEPLOYREQUEST']._serialized_start=892
-  _globals['_DEPLOYREQUEST']._serialized_end=988
-  _globals['_DEPLOYRESPONSE']._serialized_start=990
-  _globals['_DEPLOYRESPONSE']._serialized_end=1050
-  _globals['_UNDEPLOYREQUEST']._serialized_start=1052
-  _globals['_UNDEPLOYREQUEST']._serialized_end=1087
-  _globals['_UNDEPLOYRESPONSE']._serialized_start=1089
-  _globals['_UNDEPLOYRESPONSE']._serialized_end=1151
-  _globals['_GETDEPLOYMENTREQUEST']._serialized_start=1153
-  _globals['_GETDEPLOYMENTREQUEST']._serialized_end=1193
-  _globals['_GETDEPLOYMENTRESPONSE']._serialized_start=1195
-  _globals['_GETDEPLOYMENTRESPONSE']._serialized_end=1262
-  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_start=1264
-  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_end=1288
-  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_start=1290
-  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_end=1360
-  _globals['_DEPLOYMENTSERVICE']._serialized_start=1536
-  _globals['_DEPLOYMENTSERVICE']._serialized_end=1871
+  _globals['_REPLICA']._serialized_start=633
+  _globals['_REPLICA']._serialized_end=732
+  _globals['_DEPLOYMENT']._serialized_start=735
+  _globals['_DEPLOYMENT']._serialized_end=1030
+  _globals['_DEPLOYREQUEST']._serialized_start=1032
+  _globals['_DEPLOYREQUEST']._serialized_end=1128
+  _globals['_DEPLOYRESPONSE']._serialized_start=1130
+  _globals['_DEPLOYRESPONSE']._serialized_end=1190
+  _globals['_UNDEPLOYREQUEST']._serialized_start=1192
+  _globals['_UNDEPLOYREQUEST']._serialized_end=1227
+  _globals['_UNDEPLOYRESPONSE']._serialized_start=1229
+  _globals['_UNDEPLOYRESPONSE']._serialized_end=1291
+  _globals['_GETDEPLOYMENTREQUEST']._serialized_start=1293
+  _globals['_GETDEPLOYMENTREQUEST']._serialized_end=1333
+  _globals['_GETDEPLOYMENTRESPONSE']._serialized_start=1335
+  _globals['_GETDEPLOYMENTRESPONSE']._serialized_end=1402
+  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_start=1404
+  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_end=1428
+  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_start=1430
+  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_end=1500
+  _globals['_DEPLOYMENTSERVICE']._serialized_start=1856
+  _globals['_DEPLOYMENTSERVICE']._serialized_end=2191
 # @@protoc_insertion_point(module_scope)

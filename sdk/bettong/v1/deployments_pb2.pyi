@@ -49,6 +49,40 @@ DEPLOYMENT_STATE_STOPPED: DeploymentState.ValueType  # 4
 """Undeployed."""
 Global___DeploymentState: _TypeAlias = DeploymentState  # noqa: Y015
 
+class _ReplicaState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReplicaStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReplicaState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REPLICA_STATE_UNSPECIFIED: _ReplicaState.ValueType  # 0
+    REPLICA_STATE_WAITING: _ReplicaState.ValueType  # 1
+    """Its executor has not said yet that it begins."""
+    REPLICA_STATE_LOADING: _ReplicaState.ValueType  # 2
+    """Models are fetched or loaded."""
+    REPLICA_STATE_READY: _ReplicaState.ValueType  # 3
+    """It answers requests."""
+    REPLICA_STATE_FAILED: _ReplicaState.ValueType  # 4
+    """It can't be run there; `reason` says why."""
+    REPLICA_STATE_LEAVING: _ReplicaState.ValueType  # 5
+    """It still answers, and will not for long."""
+
+class ReplicaState(_ReplicaState, metaclass=_ReplicaStateEnumTypeWrapper):
+    """Where a replica stands."""
+
+REPLICA_STATE_UNSPECIFIED: ReplicaState.ValueType  # 0
+REPLICA_STATE_WAITING: ReplicaState.ValueType  # 1
+"""Its executor has not said yet that it begins."""
+REPLICA_STATE_LOADING: ReplicaState.ValueType  # 2
+"""Models are fetched or loaded."""
+REPLICA_STATE_READY: ReplicaState.ValueType  # 3
+"""It answers requests."""
+REPLICA_STATE_FAILED: ReplicaState.ValueType  # 4
+"""It can't be run there; `reason` says why."""
+REPLICA_STATE_LEAVING: ReplicaState.ValueType  # 5
+"""It still answers, and will not for long."""
+Global___ReplicaState: _TypeAlias = ReplicaState  # noqa: Y015
+
 @_typing.final
 class DeploymentConfig(_message.Message):
     """What a user asks for beyond the version. Fields that have no meaning in one process are kept and reported in
@@ -186,6 +220,38 @@ class ModelStatus(_message.Message):
 Global___ModelStatus: _TypeAlias = ModelStatus  # noqa: Y015
 
 @_typing.final
+class Replica(_message.Message):
+    """A version of a pipeline on one executor of a cluster."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    member: _builtins.str
+    """Name of the executor."""
+    version: _builtins.int
+    state: Global___ReplicaState.ValueType
+    reason: _builtins.str
+    """Why it failed, or how far a fetch has come."""
+    def __init__(
+        self,
+        *,
+        member: _builtins.str = ...,
+        version: _builtins.int = ...,
+        state: Global___ReplicaState.ValueType = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["member", b"member", "reason", b"reason", "state", b"state", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Replica: _TypeAlias = Replica  # noqa: Y015
+
+@_typing.final
 class Deployment(_message.Message):
     """A deployment as it is now."""
 
@@ -200,6 +266,7 @@ class Deployment(_message.Message):
     CONFIG_FIELD_NUMBER: _builtins.int
     IGNORED_FIELD_NUMBER: _builtins.int
     UPDATED_MS_FIELD_NUMBER: _builtins.int
+    REPLICAS_FIELD_NUMBER: _builtins.int
     pipeline: _builtins.str
     version: _builtins.int
     """The version that is asked for."""
@@ -207,7 +274,7 @@ class Deployment(_message.Message):
     """The version that answers now; 0 if none."""
     state: Global___DeploymentState.ValueType
     reason: _builtins.str
-    """Why it is not running, for people; empty when it is."""
+    """Why it is not running, or runs with fewer replicas than asked for, for people; empty when all is as asked for."""
     updated_ms: _builtins.int
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelStatus]: ...
@@ -216,6 +283,10 @@ class Deployment(_message.Message):
     @_builtins.property
     def ignored(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of settings that were given and have no effect here."""
+
+    @_builtins.property
+    def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___Replica]:
+        """In a cluster: what is where, ordered by version and member."""
 
     def __init__(
         self,
@@ -229,10 +300,11 @@ class Deployment(_message.Message):
         config: Global___DeploymentConfig | None = ...,
         ignored: _abc.Iterable[_builtins.str] | None = ...,
         updated_ms: _builtins.int = ...,
+        replicas: _abc.Iterable[Global___Replica] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "ignored", b"ignored", "models", b"models", "pipeline", b"pipeline", "reason", b"reason", "serving_version", b"serving_version", "state", b"state", "updated_ms", b"updated_ms", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "ignored", b"ignored", "models", b"models", "pipeline", b"pipeline", "reason", b"reason", "replicas", b"replicas", "serving_version", b"serving_version", "state", b"state", "updated_ms", b"updated_ms", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from bettong.v1 import deployments_pb2 as bettong_dot_v1_dot_deployments__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x62\x65ttong/v1/server.proto\x12\nbettong.v1\x1a\x1c\x62\x65ttong/v1/deployments.proto\"\x12\n\x10GetStatusRequest\"\x9f\x03\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x14\n\x0c\x64\x61ta_address\x18\x03 \x01(\t\x12\x17\n\x0f\x63ontrol_address\x18\x04 \x01(\t\x12\x17\n\x0fmetrics_address\x18\x05 \x01(\t\x12\x11\n\tdata_path\x18\x06 \x01(\t\x12\x0b\n\x03pid\x18\x07 \x01(\r\x12\r\n\x05lanes\x18\x08 \x01(\r\x12\x10\n\x08uptime_s\x18\t \x01(\x01\x12+\n\x0b\x64\x65ployments\x18\n \x03(\x0b\x32\x16.bettong.v1.Deployment\x12\x10\n\x08\x61nswered\x18\x0b \x01(\x04\x12\x0f\n\x07refused\x18\x0c \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\r \x01(\x04\x12\x11\n\tin_flight\x18\x0e \x01(\x04\x12=\n\x08runtimes\x18\x0f \x03(\x0b\x32+.bettong.v1.GetStatusResponse.RuntimesEntry\x1a/\n\rRuntimesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"#\n\x12SetLogLevelRequest\x12\r\n\x05level\x18\x01 \x01(\t\"\'\n\x13SetLogLevelResponse\x12\x10\n\x08previous\x18\x01 \x01(\t2\xa9\x01\n\rServerService\x12H\n\tGetStatus\x12\x1c.bettong.v1.GetStatusRequest\x1a\x1d.bettong.v1.GetStatusResponse\x12N\n\x0bSetLogLevel\x12\x1e.bettong.v1.SetLogLevelRequest\x1a\x1f.bettong.v1.SetLogLevelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x62\x65ttong/v1/server.proto\x12\nbettong.v1\x1a\x1c\x62\x65ttong/v1/deployments.proto\"\x12\n\x10GetStatusRequest\"\xf0\x03\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x14\n\x0c\x64\x61ta_address\x18\x03 \x01(\t\x12\x17\n\x0f\x63ontrol_address\x18\x04 \x01(\t\x12\x17\n\x0fmetrics_address\x18\x05 \x01(\t\x12\x11\n\tdata_path\x18\x06 \x01(\t\x12\x0b\n\x03pid\x18\x07 \x01(\r\x12\r\n\x05lanes\x18\x08 \x01(\r\x12\x10\n\x08uptime_s\x18\t \x01(\x01\x12+\n\x0b\x64\x65ployments\x18\n \x03(\x0b\x32\x16.bettong.v1.Deployment\x12\x10\n\x08\x61nswered\x18\x0b \x01(\x04\x12\x0f\n\x07refused\x18\x0c \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\r \x01(\x04\x12\x11\n\tin_flight\x18\x0e \x01(\x04\x12=\n\x08runtimes\x18\x0f \x03(\x0b\x32+.bettong.v1.GetStatusResponse.RuntimesEntry\x12\x0f\n\x07\x63luster\x18\x10 \x01(\t\x12\x0e\n\x06member\x18\x11 \x01(\t\x12.\n\x0c\x63oordination\x18\x12 \x01(\x0b\x32\x18.bettong.v1.Coordination\x1a/\n\rRuntimesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\":\n\x0c\x43oordination\x12\x15\n\rlost_since_ms\x18\x01 \x01(\x03\x12\x13\n\x0blost_reason\x18\x02 \x01(\t\"\x14\n\x12ListMembersRequest\"{\n\x13ListMembersResponse\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12#\n\x07members\x18\x02 \x03(\x0b\x32\x12.bettong.v1.Member\x12.\n\x0c\x63oordination\x18\x03 \x01(\x0b\x32\x18.bettong.v1.Coordination\"\xc0\x02\n\x06Member\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x17\n\x0f\x63ontrol_address\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\r\n\x05\x65poch\x18\x06 \x01(\x04\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\x12\r\n\x05lanes\x18\x08 \x01(\r\x12\x14\n\x0cmemory_bytes\x18\t \x01(\x04\x12\x16\n\x0eprograms_ready\x18\n \x01(\r\x12\x18\n\x10programs_loading\x18\x0b \x01(\r\x12\x17\n\x0fprograms_failed\x18\x0c \x01(\r\x12\x13\n\x0boutstanding\x18\r \x01(\r\x12\x14\n\x0cwaiting_rows\x18\x0e \x01(\r\x12\x0f\n\x07\x65jected\x18\x0f \x01(\x08\x12\x12\n\nlast_error\x18\x10 \x01(\t\"#\n\x12SetLogLevelRequest\x12\r\n\x05level\x18\x01 \x01(\t\"\'\n\x13SetLogLevelResponse\x12\x10\n\x08previous\x18\x01 \x01(\t2\xf9\x01\n\rServerService\x12H\n\tGetStatus\x12\x1c.bettong.v1.GetStatusRequest\x1a\x1d.bettong.v1.GetStatusResponse\x12N\n\x0bSetLogLevel\x12\x1e.bettong.v1.SetLogLevelRequest\x1a\x1f.bettong.v1.SetLogLevelResponse\x12N\n\x0bListMembers\x12\x1e.bettong.v1.ListMembersRequest\x1a\x1f.bettong.v1.ListMembersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,13 +37,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATUSREQUEST']._serialized_start=69
   _globals['_GETSTATUSREQUEST']._serialized_end=87
   _globals['_GETSTATUSRESPONSE']._serialized_start=90
-  _globals['_GETSTATUSRESPONSE']._serialized_end=505
-  _globals['_GETSTATUSRESPONSE_RUNTIMESENTRY']._serialized_start=458
-  _globals['_GETSTATUSRESPONSE_RUNTIMESENTRY']._serialized_end=505
-  _globals['_SETLOGLEVELREQUEST']._serialized_start=507
-  _globals['_SETLOGLEVELREQUEST']._serialized_end=542
-  _globals['_SETLOGLEVELRESPONSE']._serialized_start=544
-  _globals['_SETLOGLEVELRESPONSE']._serialized_end=583
-  _globals['_SERVERSERVICE']._serialized_start=586
-  _globals['_SERVERSERVICE']._serialized_end=755
+  _globals['_GETSTATUSRESPONSE']._serialized_end=586
+  _globals['_GETSTATUSRESPONSE_RUNTIMESENTRY']._serialized_start=539
+  _globals['_GETSTATUSRESPONSE_RUNTIMESENTRY']._serialized_end=586
+  _globals['_COORDINATION']._serialized_start=588
+  _globals['_COORDINATION']._serialized_end=646
+  _globals['_LISTMEMBERSREQUEST']._serialized_start=648
+  _globals['_LISTMEMBERSREQUEST']._serialized_end=668
+  _globals['_LISTMEMBERSRESPONSE']._serialized_start=670
+  _globals['_LISTMEMBERSRESPONSE']._serialized_end=793
+  _globals['_MEMBER']._serialized_start=796
+  _globals['_MEMBER']._serialized_end=1116
+  _globals['_SETLOGLEVELREQUEST']._serialized_start=1118
+  _globals['_SETLOGLEVELREQUEST']._serialized_end=1153
+  _globals['_SETLOGLEVELRESPONSE']._serialized_start=1155
+  _globals['_SETLOGLEVELRESPONSE']._serialized_end=1194
+  _globals['_SERVERSERVICE']._serialized_start=1197
+  _globals['_SERVERSERVICE']._serialized_end=1446
 # @@protoc_insertion_point(module_scope)

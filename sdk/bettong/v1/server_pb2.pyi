@@ -75,6 +75,9 @@ class GetStatusResponse(_message.Message):
     FAILED_FIELD_NUMBER: _builtins.int
     IN_FLIGHT_FIELD_NUMBER: _builtins.int
     RUNTIMES_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    MEMBER_FIELD_NUMBER: _builtins.int
+    COORDINATION_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of the package."""
     state: _builtins.str
@@ -96,11 +99,19 @@ class GetStatusResponse(_message.Message):
     failed: _builtins.int
     in_flight: _builtins.int
     """Requests admitted and not yet answered."""
+    cluster: _builtins.str
+    """Name of the cluster that it belongs to; empty for a process by itself."""
+    member: _builtins.str
+    """Its name among the members of its role."""
     @_builtins.property
     def deployments(self) -> _containers.RepeatedCompositeFieldContainer[_deployments_pb2.Deployment]: ...
     @_builtins.property
     def runtimes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Runtimes with their versions, for example "onnxruntime" → "1.31.1"."""
+
+    @_builtins.property
+    def coordination(self) -> Global___Coordination:
+        """In a cluster: whether etcd answers."""
 
     def __init__(
         self,
@@ -120,14 +131,165 @@ class GetStatusResponse(_message.Message):
         failed: _builtins.int = ...,
         in_flight: _builtins.int = ...,
         runtimes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        cluster: _builtins.str = ...,
+        member: _builtins.str = ...,
+        coordination: Global___Coordination | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["coordination", b"coordination"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "control_address", b"control_address", "data_address", b"data_address", "data_path", b"data_path", "deployments", b"deployments", "failed", b"failed", "in_flight", b"in_flight", "lanes", b"lanes", "metrics_address", b"metrics_address", "pid", b"pid", "refused", b"refused", "runtimes", b"runtimes", "state", b"state", "uptime_s", b"uptime_s", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "cluster", b"cluster", "control_address", b"control_address", "coordination", b"coordination", "data_address", b"data_address", "data_path", b"data_path", "deployments", b"deployments", "failed", b"failed", "in_flight", b"in_flight", "lanes", b"lanes", "member", b"member", "metrics_address", b"metrics_address", "pid", b"pid", "refused", b"refused", "runtimes", b"runtimes", "state", b"state", "uptime_s", b"uptime_s", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class Coordination(_message.Message):
+    """How a member reaches etcd."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOST_SINCE_MS_FIELD_NUMBER: _builtins.int
+    LOST_REASON_FIELD_NUMBER: _builtins.int
+    lost_since_ms: _builtins.int
+    """Wall-clock time since which etcd does not answer and nothing can be changed; 0 while it does."""
+    lost_reason: _builtins.str
+    """What the last attempt ended with."""
+    def __init__(
+        self,
+        *,
+        lost_since_ms: _builtins.int = ...,
+        lost_reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lost_reason", b"lost_reason", "lost_since_ms", b"lost_since_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Coordination: _TypeAlias = Coordination  # noqa: Y015
+
+@_typing.final
+class ListMembersRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMembersRequest: _TypeAlias = ListMembersRequest  # noqa: Y015
+
+@_typing.final
+class ListMembersResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    COORDINATION_FIELD_NUMBER: _builtins.int
+    cluster: _builtins.str
+    """Name of the cluster; empty for a process by itself, which is its only member."""
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___Member]:
+        """Ordered by role and name; those of before while etcd is away."""
+
+    @_builtins.property
+    def coordination(self) -> Global___Coordination: ...
+    def __init__(
+        self,
+        *,
+        cluster: _builtins.str = ...,
+        members: _abc.Iterable[Global___Member] | None = ...,
+        coordination: Global___Coordination | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["coordination", b"coordination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "coordination", b"coordination", "members", b"members"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMembersResponse: _TypeAlias = ListMembersResponse  # noqa: Y015
+
+@_typing.final
+class Member(_message.Message):
+    """A process of the cluster, as the asked gateway sees it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    CONTROL_ADDRESS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    DRAINING_FIELD_NUMBER: _builtins.int
+    LANES_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    PROGRAMS_READY_FIELD_NUMBER: _builtins.int
+    PROGRAMS_LOADING_FIELD_NUMBER: _builtins.int
+    PROGRAMS_FAILED_FIELD_NUMBER: _builtins.int
+    OUTSTANDING_FIELD_NUMBER: _builtins.int
+    WAITING_ROWS_FIELD_NUMBER: _builtins.int
+    EJECTED_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_FIELD_NUMBER: _builtins.int
+    role: _builtins.str
+    """"gateway", "router", "executor", or "server" for a process by itself."""
+    name: _builtins.str
+    """Unique in its role."""
+    address: _builtins.str
+    """`host:port` of its data port."""
+    control_address: _builtins.str
+    """`host:port` of its control plane; only gateways have one."""
+    version: _builtins.str
+    epoch: _builtins.int
+    """Higher than that of every process that had the name before."""
+    draining: _builtins.bool
+    """It finishes what it has and takes nothing new."""
+    lanes: _builtins.int
+    memory_bytes: _builtins.int
+    """What its models may take; 0 if it did not say."""
+    programs_ready: _builtins.int
+    """Pipeline versions by where they stand on it."""
+    programs_loading: _builtins.int
+    programs_failed: _builtins.int
+    outstanding: _builtins.int
+    """Requests that the asked gateway has sent to it and that are not answered."""
+    waiting_rows: _builtins.int
+    """Rows that wait at it, as it last told the asked gateway."""
+    ejected: _builtins.bool
+    """The asked gateway sends it nothing at the moment, because it failed; `last_error` says how."""
+    last_error: _builtins.str
+    def __init__(
+        self,
+        *,
+        role: _builtins.str = ...,
+        name: _builtins.str = ...,
+        address: _builtins.str = ...,
+        control_address: _builtins.str = ...,
+        version: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        draining: _builtins.bool = ...,
+        lanes: _builtins.int = ...,
+        memory_bytes: _builtins.int = ...,
+        programs_ready: _builtins.int = ...,
+        programs_loading: _builtins.int = ...,
+        programs_failed: _builtins.int = ...,
+        outstanding: _builtins.int = ...,
+        waiting_rows: _builtins.int = ...,
+        ejected: _builtins.bool = ...,
+        last_error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "control_address", b"control_address", "draining", b"draining", "ejected", b"ejected", "epoch", b"epoch", "lanes", b"lanes", "last_error", b"last_error", "memory_bytes", b"memory_bytes", "name", b"name", "outstanding", b"outstanding", "programs_failed", b"programs_failed", "programs_loading", b"programs_loading", "programs_ready", b"programs_ready", "role", b"role", "version", b"version", "waiting_rows", b"waiting_rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Member: _TypeAlias = Member  # noqa: Y015
 
 @_typing.final
 class SetLogLevelRequest(_message.Message):

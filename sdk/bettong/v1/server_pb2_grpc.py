@@ -45,6 +45,11 @@ class ServerServiceStub:
                 request_serializer=bettong_dot_v1_dot_server__pb2.SetLogLevelRequest.SerializeToString,
                 response_deserializer=bettong_dot_v1_dot_server__pb2.SetLogLevelResponse.FromString,
                 _registered_method=True)
+        self.ListMembers = channel.unary_unary(
+                '/bettong.v1.ServerService/ListMembers',
+                request_serializer=bettong_dot_v1_dot_server__pb2.ListMembersRequest.SerializeToString,
+                response_deserializer=bettong_dot_v1_dot_server__pb2.ListMembersResponse.FromString,
+                _registered_method=True)
 
 
 class ServerServiceServicer:
@@ -64,6 +69,13 @@ class ServerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListMembers(self, request, context):
+        """Who is in the cluster.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ServerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -76,6 +88,11 @@ def add_ServerServiceServicer_to_server(servicer, server):
                     servicer.SetLogLevel,
                     request_deserializer=bettong_dot_v1_dot_server__pb2.SetLogLevelRequest.FromString,
                     response_serializer=bettong_dot_v1_dot_server__pb2.SetLogLevelResponse.SerializeToString,
+            ),
+            'ListMembers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMembers,
+                    request_deserializer=bettong_dot_v1_dot_server__pb2.ListMembersRequest.FromString,
+                    response_serializer=bettong_dot_v1_dot_server__pb2.ListMembersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -133,6 +150,33 @@ class ServerService:
             '/bettong.v1.ServerService/SetLogLevel',
             bettong_dot_v1_dot_server__pb2.SetLogLevelRequest.SerializeToString,
             bettong_dot_v1_dot_server__pb2.SetLogLevelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMembers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bettong.v1.ServerService/ListMembers',
+            bettong_dot_v1_dot_server__pb2.ListMembersRequest.SerializeToString,
+            bettong_dot_v1_dot_server__pb2.ListMembersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,6 +36,8 @@ class ServerServiceStub:
     GetStatus: _grpc.UnaryUnaryMultiCallable[_server_pb2.GetStatusRequest, _server_pb2.GetStatusResponse]
     SetLogLevel: _grpc.UnaryUnaryMultiCallable[_server_pb2.SetLogLevelRequest, _server_pb2.SetLogLevelResponse]
     """Change the log level at run time. INVALID_ARGUMENT for an unknown level."""
+    ListMembers: _grpc.UnaryUnaryMultiCallable[_server_pb2.ListMembersRequest, _server_pb2.ListMembersResponse]
+    """Who is in the cluster."""
 
 @_typing.type_check_only
 class ServerServiceAsyncStub(ServerServiceStub):
@@ -45,6 +47,8 @@ class ServerServiceAsyncStub(ServerServiceStub):
     GetStatus: _aio.UnaryUnaryMultiCallable[_server_pb2.GetStatusRequest, _server_pb2.GetStatusResponse]  # type: ignore[assignment]
     SetLogLevel: _aio.UnaryUnaryMultiCallable[_server_pb2.SetLogLevelRequest, _server_pb2.SetLogLevelResponse]  # type: ignore[assignment]
     """Change the log level at run time. INVALID_ARGUMENT for an unknown level."""
+    ListMembers: _aio.UnaryUnaryMultiCallable[_server_pb2.ListMembersRequest, _server_pb2.ListMembersResponse]  # type: ignore[assignment]
+    """Who is in the cluster."""
 
 class ServerServiceServicer(metaclass=_abc_1.ABCMeta):
     """The process."""
@@ -63,5 +67,13 @@ class ServerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_server_pb2.SetLogLevelResponse, _abc.Awaitable[_server_pb2.SetLogLevelResponse]]:
         """Change the log level at run time. INVALID_ARGUMENT for an unknown level."""
+
+    @_abc_1.abstractmethod
+    def ListMembers(
+        self,
+        request: _server_pb2.ListMembersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_server_pb2.ListMembersResponse, _abc.Awaitable[_server_pb2.ListMembersResponse]]:
+        """Who is in the cluster."""
 
 def add_ServerServiceServicer_to_server(servicer: ServerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -4,7 +4,15 @@ from collections.abc import Iterable
 
 from bettong.internal.v1 import snapshot_pb2, stored_pb2
 from bettong.v1 import deployments_pb2, models_pb2, pipelines_pb2
-from bettong_domain.deployments import Deployment, DeploymentConfig, DeploymentState, Desired, ModelStatus
+from bettong_domain.deployments import (
+    Deployment,
+    DeploymentConfig,
+    DeploymentState,
+    Desired,
+    ModelStatus,
+    Replica,
+    ReplicaState,
+)
 from bettong_domain.models import BatchMode, Framework, Model, ModelConfig, ModelKey, Signature, TensorSpec
 from bettong_domain.pipelines import Pipeline, PipelineKey, Step
 from bettong_domain.plans import Program, ProgramInput, ProgramStep, Source
@@ -23,6 +31,13 @@ STATES = {
     DeploymentState.RUNNING: deployments_pb2.DEPLOYMENT_STATE_RUNNING,
     DeploymentState.ERROR: deployments_pb2.DEPLOYMENT_STATE_ERROR,
     DeploymentState.STOPPED: deployments_pb2.DEPLOYMENT_STATE_STOPPED,
+}
+_REPLICA_STATES = {
+    ReplicaState.WAITING: deployments_pb2.REPLICA_STATE_WAITING,
+    ReplicaState.LOADING: deployments_pb2.REPLICA_STATE_LOADING,
+    ReplicaState.READY: deployments_pb2.REPLICA_STATE_READY,
+    ReplicaState.FAILED: deployments_pb2.REPLICA_STATE_FAILED,
+    ReplicaState.LEAVING: deployments_pb2.REPLICA_STATE_LEAVING,
 }
 _PLAIN_SETTINGS = (
     "replicas",
@@ -236,8 +251,15 @@ def deployment_to_pb(deployment: Deployment) -> deployments_pb2.Deployment:
         reason=deployment.reason,
         models=map(model_status_to_pb, deployment.models),
         config=deployment_config_to_pb(desired.config),
-        ignored=desired.config.without_effect_here(),
+        ignored=desired.config.without_effect_here(in_cluster=deployment.replicas is not None),
         updated_ms=desired.updated_ms,
+        replicas=map(_replica_to_pb, deployment.replicas or ()),
+    )
+
+
+def _replica_to_pb(replica: Replica) -> deployments_pb2.Replica:
+    return deployments_pb2.Replica(
+        member=replica.member, version=replica.version, state=_REPLICA_STATES[replica.state], reason=replica.reason
     )
 
 

@@ -41,6 +41,10 @@ def may_follow(before: DeploymentState, after: DeploymentState) -> bool:
     return before is after or after in TRANSITIONS[before]
 
 
+_PLACED = ("replicas", "replicas_min", "cpus", "memory_bytes")
+"""Settings that placement on the executors of a cluster respects."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeploymentConfig:
     """What a user asks for beyond the version; 0 means not given."""
@@ -58,11 +62,10 @@ class DeploymentConfig:
     labels: tuple[tuple[str, str], ...] = ()
     other: tuple[tuple[str, str], ...] = ()
 
-    def without_effect_here(self) -> list[str]:
-        """Return the names of the settings that were given and mean nothing in one process."""
-        given = [
-            spec.name for spec in fields(self) if spec.name not in {"labels", "other"} and getattr(self, spec.name)
-        ]
+    def without_effect_here(self, *, in_cluster: bool = False) -> list[str]:
+        """Return the names of the settings that were given and mean nothing in one process, or in a cluster."""
+        plain = {"labels", "other", *(_PLACED if in_cluster else ())}
+        given = [spec.name for spec in fields(self) if spec.name not in plain and getattr(self, spec.name)]
         return [*given, *(name for name, _ in self.other)]
 
 
@@ -101,6 +104,28 @@ class ModelStatus:
     reason: str = ""
 
 
+class ReplicaState(enum.Enum):
+    """Where a version of a pipeline stands on one executor."""
+
+    WAITING = "waiting"
+    """Its executor has not said yet that it begins."""
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+    LEAVING = "leaving"
+    """It still answers, and will not for long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A version of a pipeline on one executor of a cluster."""
+
+    member: str
+    version: int
+    state: ReplicaState
+    reason: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """A wish and what has become of it."""
@@ -110,3 +135,5 @@ class Deployment:
     serving_version: int = 0
     reason: str = ""
     models: tuple[ModelStatus, ...] = field(default=())
+    replicas: tuple[Replica, ...] | None = None
+    """What is where, ordered by version and member; None in one process."""

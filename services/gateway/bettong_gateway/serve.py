@@ -18,7 +18,7 @@ from bettong_gateway.data_folder import locked_data_folder
 from bettong_gateway.data_port import DataPortCalls
 from bettong_gateway.engine import Engine, engine_version, set_engine_log_level
 from bettong_gateway.model_app import ModelDraft
-from bettong_gateway.server_app import Addresses, ServerApp
+from bettong_gateway.server_app import Addresses, Place, ServerApp
 from bettong_gateway.servicer import registrations
 from bettong_kit.clock import SystemClock
 from bettong_kit.errors import BettongError, InvalidArgumentError, InvalidModelError, NotFoundError, UnavailableError
@@ -71,9 +71,8 @@ async def serve(
         server = ServerApp(
             engine,
             app.deployments,
+            place=Place(folder, control.address),
             lifecycle=lifecycle,
-            folder=folder,
-            control_address=control.address,
             clock=SystemClock(),
         )
         await stack.enter_async_context(serving(control, registrations(app, server)))

@@ -173,6 +173,12 @@ class ServerServicer(server_pb2_grpc.ServerServiceServicer):
         """Change the log level at run time."""
         return server_pb2.SetLogLevelResponse(previous=self._app.set_log_level(request.level))
 
+    async def ListMembers(
+        self, _request: server_pb2.ListMembersRequest, _context: Context
+    ) -> server_pb2.ListMembersResponse:
+        """Return who is in the cluster."""
+        return await self._app.members()
+
 
 def registrations(app: App, server: ServerApp) -> list[Callable[[aio.Server], None]]:
     """Return what adds each service to a server."""

@@ -152,3 +152,14 @@ def test_api_spec_has_the_inputs(deployed: Deploy, name: str) -> None:
     operation = spec["paths"][f"/v1/pipelines/{name}/infer"]["post"]
     properties = operation["requestBody"]["content"]["application/json"]["schema"]["items"]["properties"]
     assert properties["x"]["maxItems"] == 4
+
+
+def test_one_process_is_its_only_member(client: bettong.Client, deployed: Deploy) -> None:
+    """Without a cluster there is one member, with what it serves, and nothing that could be away."""
+    deployed()
+    found = client.members()
+    (member,) = found.members
+    assert (found.cluster, found.etcd_lost_since) == ("", None)
+    assert (member.role, member.draining, member.error) == ("server", False, "")
+    assert member.address == client.url().removeprefix("http://")
+    assert member.ready >= 1
