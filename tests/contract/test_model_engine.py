@@ -13,9 +13,9 @@ from fakes.values import model, spec
 from bettong_domain.models import BatchMode, Framework, ModelId, Signature
 from bettong_domain.pipelines import PipelineKey
 from bettong_domain.plans import Program, compile_program
-from bettong_gateway.config import GatewayConfig
-from bettong_gateway.ports import ModelEngine
 from bettong_kit.errors import BettongError, InvalidModelError
+from bettong_serving.config import ServingConfig
+from bettong_serving.ports import ModelEngine
 
 
 @pytest.fixture(params=["fake", "real"])
@@ -25,9 +25,9 @@ async def engine(request: pytest.FixtureRequest) -> AsyncIterator[ModelEngine]:
         yield FakeEngine()
         return
     pytest.importorskip("bettong_engine", reason="the engine is not built", exc_type=ImportError)
-    from bettong_gateway.engine import Engine
+    from bettong_serving.engine import Engine
 
-    real = Engine(GatewayConfig(data_port=0, lanes=1), control_address="", version="1", on_control=lambda *_: None)
+    real = Engine(ServingConfig(data_port=0, lanes=1))
     yield real
     await real.close()
 

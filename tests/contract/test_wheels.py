@@ -13,7 +13,8 @@ import bettong_engine
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOTS = {"sdk": {"bettong"}, "services": {"bettong_catalog", "bettong_domain", "bettong_gateway", "bettong_kit"}}
+SERVICES = ("catalog", "domain", "executor", "gateway", "kit", "serving")
+ROOTS = {"sdk": {"bettong"}, "services": {f"bettong_{name}" for name in SERVICES}}
 SERVE = """
 import sys
 # Without the site module no .pth file is read, so that nothing leads back to the checkout.

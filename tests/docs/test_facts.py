@@ -10,9 +10,10 @@ from docs.pages import ROOT, table
 from onnx_files import identity
 from servers import Server, serving
 
-from bettong_gateway.config import ENVIRONMENT_PREFIX, GatewayConfig
+from bettong_gateway.config import GatewayConfig
 from bettong_kit.config import describe_settings
 from bettong_kit.rpc import STATUS_BY_CODE
+from bettong_serving.config import ENVIRONMENT_PREFIX
 
 PROTOCOLS = ROOT / "docs/protocols.md"
 OPERATE = ROOT / "docs/guides/operate-one-process.md"

@@ -9,8 +9,10 @@ from pathlib import Path
 import onnx
 
 from bettong_domain.models import BatchMode, Framework, ModelId, Signature, TensorSpec
+from bettong_domain.pipelines import PipelineKey
 from bettong_domain.plans import Program
 from bettong_kit.errors import BettongError, InvalidModelError
+from bettong_serving.ports import ForwardingTable
 
 _DATATYPES: dict[int, str] = {
     onnx.TensorProto.FLOAT: "FP32",
@@ -27,6 +29,9 @@ class FakeEngine:
         self.loaded: dict[str, Signature] = {}
         self.loads = 0
         self.served: dict[str, Program] = {}
+        self.forwarded: dict[str, Program] = {}
+        self.hosted: dict[PipelineKey, Program] = {}
+        self.table = ForwardingTable()
         self.unavailable: dict[str, str] = {}
         self.refuse: dict[str, BettongError] = {}
         """Errors to raise when a pipeline's program is served, by pipeline."""
@@ -46,6 +51,7 @@ class FakeEngine:
         self,
         *,
         serve: Sequence[Program] = (),
+        forward: Sequence[Program] = (),
         stop: Sequence[str] = (),
         unavailable: Sequence[tuple[str, str]] = (),
     ) -> None:
@@ -57,12 +63,32 @@ class FakeEngine:
             if missing:
                 raise BettongError(f"models are not loaded: {sorted(missing)}")
         for name in stop:
-            self.served.pop(name, None)
-            self.unavailable.pop(name, None)
+            self._forget(name)
         self.unavailable |= dict(unavailable)
+        for program in (*serve, *forward):
+            self._forget(program.key.name)
+        self.served |= {program.key.name: program for program in serve}
+        self.forwarded |= {program.key.name: program for program in forward}
+
+    def _forget(self, name: str) -> None:
+        for known in (self.served, self.forwarded, self.unavailable):
+            known.pop(name, None)
+
+    async def host(self, *, serve: Sequence[Program] = (), stop: Sequence[PipelineKey] = ()) -> None:
+        """Remember what is run for others."""
         for program in serve:
-            self.served[program.key.name] = program
-            self.unavailable.pop(program.key.name, None)
+            if program.key.name in self.refuse:
+                raise self.refuse[program.key.name]
+            missing = program.model_ids - self.loaded.keys()
+            if missing:
+                raise BettongError(f"models are not loaded: {sorted(missing)}")
+        self.hosted |= {program.key: program for program in serve}
+        for key in stop:
+            self.hosted.pop(key, None)
+
+    async def forward_to(self, table: ForwardingTable) -> None:
+        """Remember where calls go."""
+        self.table = table
 
     async def wait_answered(self, _pipeline: str, _timeout_s: float) -> bool:
         """Return at once, because nothing is ever in flight."""

@@ -11,10 +11,11 @@ from bettong_catalog.sqlite_store import SqliteStore
 from bettong_gateway.deployment_app import DeploymentApp
 from bettong_gateway.model_app import ModelApp
 from bettong_gateway.pipeline_app import PipelineApp
-from bettong_gateway.ports import ModelEngine
 from bettong_gateway.progress import Progress
-from bettong_gateway.reconcile import LoadedModels, Reconciler
+from bettong_gateway.reconcile import Reconciler
 from bettong_kit.clock import Clock
+from bettong_serving.loaded_models import LoadedModels
+from bettong_serving.ports import ModelEngine
 
 
 @dataclass(frozen=True, slots=True)

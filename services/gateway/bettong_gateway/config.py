@@ -6,64 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bettong_kit.config import load_settings
-from bettong_kit.errors import ConfigError
-from bettong_kit.logging import LEVELS, STYLES
+from bettong_serving.config import CONFIG_FILE_VARIABLE, ENVIRONMENT_PREFIX, ServingConfig, check_positive, check_range
 
-ENVIRONMENT_PREFIX = "BETTONG_"
-CONFIG_FILE_VARIABLE = "BETTONG_CONFIG"
 _MAX_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True)
-class GatewayConfig:
+class GatewayConfig(ServingConfig):
     """Everything that can be set, checked before anything starts. 0 leaves a choice to the engine unless it says otherwise."""
 
-    data: Path = Path(".bettong")
-    """Folder that holds all state; created if needed."""
-    host: str = "127.0.0.1"
-    """Address that all ports bind."""
-    data_port: int = 8080
-    """Port of every protocol that carries events; 0 takes any free port."""
     control_port: int = -1
     """Port of the control plane; -1 is the one after the data port, or any free one if that is 0."""
-    metrics_port: int = -1
-    """Port of the metrics; -1 is the one after the control port, or any free one if the data port is 0."""
-    log_level: str = "info"
-    """debug, info, warning or error; can be changed at run time."""
-    log_style: str = "auto"
-    """console, json, or auto: console when stderr is a terminal."""
-    drain_timeout_s: float = 30.0
-    """How long requests in flight may take to be answered after the first SIGTERM."""
     max_model_bytes: int = 8 << 30
     """Longest model file that is taken."""
     max_control_calls: int = 1_000
     """Control-plane calls at once."""
     load_parallelism: int = 2
     """Deployments that are brought up at once; models are loaded on that many threads."""
-    lanes: int = 0
-    """Reactor threads; 0 is one for each core that the process may use."""
-    compute_threads: int = 0
-    """Threads for slow models; 0 is as many as lanes."""
-    slow_model_us: int = 0
-    """A model whose one-row run takes longer runs on compute threads; 0 is 1,000."""
-    spin_us: int = 0
-    """How long an idle reactor looks for work before it sleeps."""
-    max_batch_rows: int = 0
-    """Longest batch for pipelines that do not say; 0 is 256."""
-    max_queue_rows: int = 0
-    """Rows that may wait for one pipeline on one lane; 0 is 65,536."""
-    max_request_bytes: int = 0
-    """Largest request; 0 is 512 MiB."""
-    max_in_flight_bytes: int = 0
-    """Bytes of all requests that are not answered yet; 0 is 2 GiB."""
-    max_in_flight: int = 0
-    """Requests that are not answered yet; 0 is 65,536."""
-    max_connections: int = 0
-    """Connections at once; 0 is 8,192."""
-    keep_alive_s: int = 0
-    """An HTTP/1.1 connection without a request is closed after this; 0 is 120 s."""
-    read_timeout_s: int = 0
-    """Time for a client to send a request; 0 is 30 s."""
 
     def __post_init__(self) -> None:
         """Check every value against the others.
@@ -71,54 +30,26 @@ class GatewayConfig:
         Raises:
             ConfigError: Names the setting and what was expected.
         """
-        for name in ("control_port", "metrics_port"):
-            _check_range(name, getattr(self, name), -1, _MAX_PORT)
-        # The two ports after it must exist unless they are given.
-        _check_range("data_port", self.data_port, 0, _MAX_PORT)
-        _check_range("control_port", self.control_port_or_next(), 0, _MAX_PORT)
-        _check_range("metrics_port", self.metrics_port_or_next(), 0, _MAX_PORT)
-        self._check_ports_differ()
-        _check_choice("log_level", self.log_level, tuple(LEVELS))
-        _check_choice("log_style", self.log_style, STYLES)
-        for name in ("drain_timeout_s", "max_model_bytes", "max_control_calls", "load_parallelism"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in _ENGINE_COUNTS:
-            _check_range(name, getattr(self, name), 0, (1 << 63) - 1 if name.endswith("_bytes") else (1 << 32) - 1)
+        check_range("control_port", self.control_port, -1, _MAX_PORT)
+        # `super()` does not find the class that `slots` made anew.
+        ServingConfig.__post_init__(self)
+        check_positive(self, "max_model_bytes", "max_control_calls", "load_parallelism")
+
+    def ports(self) -> dict[str, int]:
+        """Return every port by the name of its setting, the data port first; 0 is any free one."""
+        return {
+            "data_port": self.data_port,
+            "control_port": self.control_port_or_next(),
+            "metrics_port": self.metrics_port_or_next(),
+        }
 
     def control_port_or_next(self) -> int:
         """Return the control port, derived from the data port unless given."""
-        if self.control_port >= 0:
-            return self.control_port
-        return self.data_port + 1 if self.data_port else 0
+        return self.port_after(1) if self.control_port < 0 else self.control_port
 
     def metrics_port_or_next(self) -> int:
         """Return the metrics port, derived from the data port unless given."""
-        if self.metrics_port >= 0:
-            return self.metrics_port
-        return self.data_port + 2 if self.data_port else 0
-
-    def _check_ports_differ(self) -> None:
-        ports = [self.data_port, self.control_port_or_next(), self.metrics_port_or_next()]
-        given = [port for port in ports if port]
-        if len(set(given)) != len(given):
-            raise ConfigError(f"data, control and metrics port must differ, got {', '.join(map(str, ports))}")
-
-
-_ENGINE_COUNTS = (
-    "lanes",
-    "compute_threads",
-    "slow_model_us",
-    "spin_us",
-    "max_batch_rows",
-    "max_queue_rows",
-    "max_request_bytes",
-    "max_in_flight_bytes",
-    "max_in_flight",
-    "max_connections",
-    "keep_alive_s",
-    "read_timeout_s",
-)
+        return self.port_after(2) if self.metrics_port < 0 else self.metrics_port
 
 
 def load_config(flags: Mapping[str, object], environment: Mapping[str, str] | None = None) -> GatewayConfig:
@@ -140,13 +71,3 @@ def load_config(flags: Mapping[str, object], environment: Mapping[str, str] | No
         environment=variables,
         file=Path(file) if file else None,
     )
-
-
-def _check_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise ConfigError(f"{name} must be between {low} and {high}, got {value}")
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{name} must be one of {', '.join(choices)}, got '{value}'")

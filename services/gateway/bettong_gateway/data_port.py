@@ -5,10 +5,10 @@ import uuid
 
 from bettong_gateway import repository
 from bettong_gateway.app import App
-from bettong_gateway.engine import ControlReply
 from bettong_kit.errors import BettongError, ErrorCode
 from bettong_kit.logging import get_logger
 from bettong_kit.rpc import STATUS_BY_CODE, status_of
+from bettong_serving.engine import ControlReply
 
 _log = get_logger("data_port")
 

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from bettong_catalog.registry import Registry
 from bettong_domain.deployments import Deployment, DeploymentConfig, DeploymentState, Desired
 from bettong_domain.pipelines import PipelineKey
-from bettong_gateway.ports import ModelEngine
 from bettong_gateway.progress import Progress
 from bettong_gateway.reconcile import Reconciler
 from bettong_kit.clock import Clock
 from bettong_kit.errors import NotFoundError
+from bettong_serving.ports import ModelEngine
 
 _LONGEST_WAIT_S = 30.0
 """How long an undeploy waits for requests in flight; they are answered even if it takes longer."""

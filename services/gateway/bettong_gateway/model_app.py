@@ -10,10 +10,10 @@ from bettong_catalog.blobs import Blobs, Upload
 from bettong_catalog.registry import Registry
 from bettong_domain.models import Framework, Model, ModelConfig, ModelId, ModelKey, Signature, check_config
 from bettong_domain.names import check_name
-from bettong_gateway.ports import ModelEngine
 from bettong_kit.clock import Clock
 from bettong_kit.errors import InvalidArgumentError, InvalidModelError, NoSpaceError
 from bettong_kit.logging import get_logger
+from bettong_serving.ports import ModelEngine
 
 _log = get_logger("models")
 MAX_FILE_NAME_LENGTH = 255

@@ -3,51 +3,21 @@
 import asyncio
 import dataclasses
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
-from bettong_catalog.blobs import Blobs
 from bettong_catalog.programs import compile_stored
 from bettong_catalog.registry import Registry
 from bettong_domain.deployments import Deployment, DeploymentState, Desired, ModelStatus
-from bettong_domain.models import ModelId, batch_mode_of
+from bettong_domain.models import ModelId
 from bettong_domain.pipelines import PipelineKey
 from bettong_domain.plans import Program, ProgramStep
-from bettong_gateway.ports import ModelEngine
 from bettong_gateway.progress import Progress
 from bettong_kit.errors import BettongError
 from bettong_kit.logging import get_logger
+from bettong_serving.loaded_models import LoadedModels
+from bettong_serving.ports import ModelEngine
 
 _log = get_logger("reconcile")
-
-
-class LoadedModels:
-    """Counts who uses each loaded model, so that it is loaded by the first and unloaded after the last."""
-
-    def __init__(self, engine: ModelEngine, blobs: Blobs) -> None:
-        self._engine = engine
-        self._blobs = blobs
-        self._users: Counter[ModelId] = Counter()
-
-    async def load(self, step: ProgramStep) -> None:
-        """Load the model of a step and count one more user, also when loading fails.
-
-        Raises:
-            BettongError: It cannot be loaded.
-        """
-        # Counted before the wait: a release by somebody else must not unload what is being loaded.
-        self._users[step.model_id] += 1
-        mode = batch_mode_of(step.model.signature, step.model.config)
-        path = self._blobs.path(step.model.sha256)
-        await self._engine.load_model(step.model_id, path, step.model.framework, mode)
-
-    def release(self, model_ids: Iterable[ModelId]) -> None:
-        """Count one user less of each; models without users are unloaded."""
-        for model_id in model_ids:
-            self._users[model_id] -= 1
-            if self._users[model_id] == 0:
-                del self._users[model_id]
-                self._engine.unload_model(model_id)
 
 
 class Reconciler:

@@ -14,9 +14,7 @@ from bettong_domain.pipelines import PipelineKey
 from bettong_gateway import repository
 from bettong_gateway.app import App, open_app
 from bettong_gateway.config import GatewayConfig
-from bettong_gateway.data_folder import locked_data_folder
 from bettong_gateway.data_port import DataPortCalls
-from bettong_gateway.engine import Engine, engine_version, set_engine_log_level
 from bettong_gateway.model_app import ModelDraft
 from bettong_gateway.server_app import Addresses, Place, ServerApp
 from bettong_gateway.servicer import registrations
@@ -25,6 +23,8 @@ from bettong_kit.errors import BettongError, InvalidArgumentError, InvalidModelE
 from bettong_kit.lifecycle import Lifecycle, State
 from bettong_kit.logging import configure_logging, get_logger
 from bettong_kit.rpc import RpcServer, RpcSettings, serving
+from bettong_serving.data_folder import locked_data_folder
+from bettong_serving.engine import Engine, set_engine_log_level
 
 _log = get_logger("serve")
 
@@ -116,7 +116,7 @@ def _first(group: BaseExceptionGroup[BettongError]) -> BettongError:
 @contextlib.asynccontextmanager
 async def _open_engine(config: GatewayConfig, control_address: str, calls: DataPortCalls) -> AsyncIterator[Engine]:
     set_engine_log_level(config.log_level)
-    engine = Engine(config, control_address=control_address, version=engine_version(), on_control=calls.on_control)
+    engine = Engine(config, control_address=control_address, on_control=calls.on_control)
     try:
         engine.bind()
         yield engine

@@ -10,10 +10,10 @@ from bettong.v1 import server_pb2
 from bettong_catalog import converters
 from bettong_domain.deployments import DeploymentState
 from bettong_gateway.deployment_app import DeploymentApp
-from bettong_gateway.engine import Engine, engine_version, set_engine_log_level
 from bettong_kit.clock import Clock
 from bettong_kit.lifecycle import Lifecycle, State
 from bettong_kit.logging import get_logger, set_log_level
+from bettong_serving.engine import Engine, engine_version, set_engine_log_level
 
 _log = get_logger("server")
 

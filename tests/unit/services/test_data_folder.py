@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bettong_gateway.data_folder import locked_data_folder
 from bettong_kit.errors import DataFolderError
+from bettong_serving.data_folder import locked_data_folder
 
 
 def test_a_second_server_is_told_who_holds_the_folder(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def test_a_server_loads_no_heavy_library() -> None:
 def test_the_runtime_is_found_without_importing_it() -> None:
     """The library inside the wheel is all that the engine needs."""
     code = (
-        "import sys; from bettong_gateway.engine import onnxruntime_library; "
+        "import sys; from bettong_serving.engine import onnxruntime_library; "
         "print(onnxruntime_library().is_file(), 'onnxruntime' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""The engine as the control plane sees it. The only file that imports `bettong_engine`."""
+"""The engine as services see it. The only file that imports `bettong_engine`."""
 
 import asyncio
 import itertools
@@ -11,8 +11,8 @@ from bettong.internal.v1 import snapshot_pb2
 from bettong.v1 import models_pb2
 from bettong_catalog import converters
 from bettong_domain.models import BatchMode, Framework, ModelId, Signature
+from bettong_domain.pipelines import PipelineKey
 from bettong_domain.plans import Program
-from bettong_gateway.config import GatewayConfig
 from bettong_kit.errors import (
     AddressInUseError,
     BettongError,
@@ -21,9 +21,14 @@ from bettong_kit.errors import (
     StartError,
     UnavailableError,
 )
+from bettong_serving import messages
+from bettong_serving.config import ServingConfig
+from bettong_serving.ports import ForwarderSettings, ForwardingTable, Links
 
 OnControl = Callable[[str, str, bettong_engine.ControlReply], None]
 ControlReply = bettong_engine.ControlReply
+_UNIMPLEMENTED = 12
+"""Of `google.rpc.Code`."""
 
 
 def engine_version() -> str:
@@ -52,23 +57,52 @@ def onnxruntime_library() -> Path:
     raise StartError("ONNX Runtime is not installed; run `pip install onnxruntime`")
 
 
-class Engine:
-    """Owns the executor and the gateway of this process; blocking calls run on threads."""
+def refuse_control(_method: str, _name: str, reply: ControlReply) -> None:
+    """Answer for a role that decides nothing."""
+    reply.send(_UNIMPLEMENTED, "this process has no control plane; ask a gateway", b"")
 
-    def __init__(self, config: GatewayConfig, *, control_address: str, version: str, on_control: OnControl) -> None:
+
+class Engine:
+    """Owns the executor, the gateway and the forwarder of this process; blocking calls run on threads."""
+
+    def __init__(
+        self,
+        config: ServingConfig,
+        *,
+        control_address: str = "",
+        on_control: OnControl = refuse_control,
+        links: Links = Links.NONE,
+        forwarder: ForwarderSettings | None = None,
+    ) -> None:
         """Start the lanes; nothing listens yet.
+
+        Args:
+            config: Ports and bounds.
+            control_address: `host:port` of the control plane, which clients are told.
+            on_control: Takes requests for the control plane that arrive on the data port.
+            links: Which calls of other processes are taken.
+            forwarder: Who we are to other processes; None forwards nothing.
 
         Raises:
             StartError: ONNX Runtime cannot be opened.
         """
         try:
-            self._executor = bettong_engine.Executor(_executor_config(config).SerializeToString())
-            message = _gateway_config(config, control_address, version)
-            self._gateway = bettong_engine.Gateway(self._executor, message.SerializeToString(), on_control)
+            library = str(onnxruntime_library())
+            self._executor = bettong_engine.Executor(messages.executor_config(config, library).SerializeToString())
+            self._forwarder = _forwarder(self._executor, forwarder) if forwarder else None
+            gateway = messages.gateway_config(
+                config, control_address=control_address, version=engine_version(), links=links
+            )
+            given = (self._executor, gateway.SerializeToString(), on_control)
+            self._gateway = (
+                bettong_engine.Gateway(*given, self._forwarder) if forwarder else bettong_engine.Gateway(*given)
+            )
         except bettong_engine.EngineError as error:
             raise StartError(f"the engine cannot start: {error}") from error
         self._revisions = itertools.count(1)
+        self._tables = itertools.count(1)
         self._routing = asyncio.Lock()
+        self._forwarding = asyncio.Lock()
 
     def bind(self) -> None:
         """Bind the data and metrics ports.
@@ -103,19 +137,44 @@ class Engine:
         self,
         *,
         serve: Sequence[Program] = (),
+        forward: Sequence[Program] = (),
         stop: Sequence[str] = (),
         unavailable: Sequence[tuple[str, str]] = (),
     ) -> None:
         """Change what is served, as a whole; see `ModelEngine.route`."""
         # The engine refuses a revision that is not newer, so updates go out one after another.
         async with self._routing:
-            update = converters.routing_update_to_pb(
-                next(self._revisions), serve=serve, stop=stop, unavailable=unavailable
-            )
+            revision = next(self._revisions)
+            update = converters.routing_update_to_pb(revision, serve=serve, stop=stop, unavailable=unavailable)
+            update.forward.extend(map(converters.program_to_pb, forward))
             try:
                 await asyncio.to_thread(self._gateway.apply, update.SerializeToString())
             except bettong_engine.EngineError as error:
                 raise _translated(error) from error
+
+    async def host(self, *, serve: Sequence[Program] = (), stop: Sequence[PipelineKey] = ()) -> None:
+        """Change which programs calls of other processes may name; see `HostingEngine.host`."""
+        update = messages.host_update(serve, stop)
+        try:
+            await asyncio.to_thread(self._executor.host, update.SerializeToString())
+        except bettong_engine.EngineError as error:
+            raise _translated(error) from error
+
+    async def forward_to(self, table: ForwardingTable) -> None:
+        """Replace what the forwarder knows; see `ForwardingEngine.forward_to`."""
+        # The engine refuses a revision that is not newer, so tables go out one after another.
+        async with self._forwarding:
+            message = messages.forwarding_table(next(self._tables), table)
+            try:
+                await asyncio.to_thread(self._known_forwarder().apply, message.SerializeToString())
+            except bettong_engine.EngineError as error:
+                raise _translated(error) from error
+
+    def forwarder_status(self) -> snapshot_pb2.ForwarderStatus:
+        """Return how the forwarder and its peers do; empty without a forwarder."""
+        if self._forwarder is None:
+            return snapshot_pb2.ForwarderStatus()
+        return snapshot_pb2.ForwarderStatus.FromString(self._forwarder.status())
 
     async def wait_answered(self, pipeline: str, timeout_s: float) -> bool:
         """Wait for the requests of versions that no longer serve; return whether all were answered in time."""
@@ -142,34 +201,15 @@ class Engine:
         await asyncio.to_thread(self._gateway.close)
         await asyncio.to_thread(self._executor.close)
 
-
-def _executor_config(config: GatewayConfig) -> snapshot_pb2.ExecutorConfig:
-    return snapshot_pb2.ExecutorConfig(
-        onnxruntime_library=str(onnxruntime_library()),
-        lanes=config.lanes,
-        compute_threads=config.compute_threads,
-        slow_model_us=config.slow_model_us,
-        spin_us=config.spin_us,
-        max_batch_rows=config.max_batch_rows,
-        max_queue_rows=config.max_queue_rows,
-    )
+    def _known_forwarder(self) -> "bettong_engine.Forwarder":
+        if self._forwarder is None:
+            raise TypeError("this engine was made without a forwarder")
+        return self._forwarder
 
 
-def _gateway_config(config: GatewayConfig, control_address: str, version: str) -> snapshot_pb2.GatewayConfig:
-    return snapshot_pb2.GatewayConfig(
-        data_host=config.host,
-        data_port=config.data_port,
-        metrics_host=config.host,
-        metrics_port=config.metrics_port_or_next(),
-        control_address=control_address,
-        version=version,
-        max_request_bytes=config.max_request_bytes,
-        max_in_flight_bytes=config.max_in_flight_bytes,
-        max_in_flight=config.max_in_flight,
-        max_connections=config.max_connections,
-        keep_alive_s=config.keep_alive_s,
-        read_timeout_s=config.read_timeout_s,
-    )
+def _forwarder(executor: bettong_engine.Executor, settings: ForwarderSettings) -> "bettong_engine.Forwarder":
+    message = messages.forwarder_config(settings, engine_version())
+    return bettong_engine.Forwarder(executor, message.SerializeToString())
 
 
 def _translated(error: bettong_engine.EngineError) -> BettongError:

@@ -1,0 +1,1 @@
+"""The executor service: runs models for the other processes of a cluster."""

@@ -1,0 +1,38 @@
+"""Models in the engine, counted by who uses them."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from bettong_catalog.blobs import Blobs
+from bettong_domain.models import ModelId, batch_mode_of
+from bettong_domain.plans import ProgramStep
+from bettong_serving.ports import ModelLoader
+
+
+class LoadedModels:
+    """Counts who uses each loaded model, so that it is loaded by the first and unloaded after the last."""
+
+    def __init__(self, engine: ModelLoader, blobs: Blobs) -> None:
+        self._engine = engine
+        self._blobs = blobs
+        self._users: Counter[ModelId] = Counter()
+
+    async def load(self, step: ProgramStep) -> None:
+        """Load the model of a step and count one more user, also when loading fails.
+
+        Raises:
+            BettongError: It cannot be loaded.
+        """
+        # Counted before the wait: a release by somebody else must not unload what is being loaded.
+        self._users[step.model_id] += 1
+        mode = batch_mode_of(step.model.signature, step.model.config)
+        path = self._blobs.path(step.model.sha256)
+        await self._engine.load_model(step.model_id, path, step.model.framework, mode)
+
+    def release(self, model_ids: Iterable[ModelId]) -> None:
+        """Count one user less of each; models without users are unloaded."""
+        for model_id in model_ids:
+            self._users[model_id] -= 1
+            if self._users[model_id] == 0:
+                del self._users[model_id]
+                self._engine.unload_model(model_id)

@@ -1,0 +1,126 @@
+"""What services need from the engine, so that their tests can bring their own."""
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from bettong_domain.models import BatchMode, Framework, ModelId, Signature
+from bettong_domain.pipelines import PipelineKey
+from bettong_domain.plans import Program
+
+
+class Links(enum.Enum):
+    """Which calls of other processes a data port takes."""
+
+    NONE = "none"
+    EXECUTOR = "executor"
+    """It runs them: the programs that are hosted."""
+    ROUTER = "router"
+    """It forwards them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForwarderSettings:
+    """Who we are to the processes that calls are forwarded to, and how hard it is tried; 0 leaves a choice to the engine."""
+
+    cluster: str
+    role: str
+    member: str
+    epoch: int = 0
+    silence_ms: int = 0
+    """A peer that has not said anything for so long is given up; 0 is 1,500."""
+    max_attempts: int = 0
+    """How often one request is tried; 0 is 4."""
+    default_timeout_ms: int = 0
+    """Requests without a deadline of their own get this one; 0 is 60,000."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another process that calls are forwarded to."""
+
+    name: str
+    """Role and name, such as "executor/e1"."""
+    address: str
+    """`host:port` of its data port."""
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardingTable:
+    """All that a forwarder knows."""
+
+    replicas: Mapping[PipelineKey, Sequence[Peer]] = field(default_factory=dict)
+    """Who runs each pipeline version; the best first."""
+    routers: Sequence[Peer] = ()
+    """Who takes every version that *replicas* does not name."""
+
+
+class ModelLoader(Protocol):
+    """Holds loaded models."""
+
+    async def load_model(self, model_id: str, path: Path, framework: Framework, mode: BatchMode | None) -> Signature:
+        """Load a file and return its signature; loading an id again is free.
+
+        Raises:
+            InvalidModelError: The file is damaged, not a model, or needs a newer runtime.
+        """
+
+    def unload_model(self, model_id: ModelId) -> None:
+        """Forget a model; programs that use it keep it alive."""
+
+    def runtimes(self) -> dict[str, str]:
+        """Return the names and versions of the runtimes."""
+        ...
+
+
+class ModelEngine(ModelLoader, Protocol):
+    """Loads models and serves programs to clients."""
+
+    async def route(
+        self,
+        *,
+        serve: Sequence[Program] = (),
+        forward: Sequence[Program] = (),
+        stop: Sequence[str] = (),
+        unavailable: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """Change what is served, as a whole.
+
+        Args:
+            serve: Programs that serve from now on, each instead of another version of its pipeline.
+            forward: The same, but other processes run them; their models need not be loaded.
+            stop: Pipelines that stop serving.
+            unavailable: Pipelines that are known but not ready, with the reason.
+
+        Raises:
+            BettongError: A program cannot be served; nothing is changed.
+        """
+
+    async def wait_answered(self, pipeline: str, timeout_s: float) -> bool:
+        """Wait for the requests of versions that no longer serve; return whether all were answered in time."""
+        ...
+
+
+class HostingEngine(ModelLoader, Protocol):
+    """Loads models and runs programs for other processes."""
+
+    async def host(self, *, serve: Sequence[Program] = (), stop: Sequence[PipelineKey] = ()) -> None:
+        """Change which programs calls of other processes may name, as a whole; one that stops answers the calls that it has.
+
+        Raises:
+            BettongError: A program names a model that is not loaded; nothing is changed.
+        """
+
+
+class ForwardingEngine(Protocol):
+    """Sends calls to other processes."""
+
+    async def forward_to(self, table: ForwardingTable) -> None:
+        """Replace what the forwarder knows, in one step.
+
+        Raises:
+            BettongError: An address cannot be read; nothing is changed.
+        """
