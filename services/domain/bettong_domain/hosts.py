@@ -1,0 +1,103 @@
+"""The processes of a cluster as its rules see them: what each runs, also for a while after it was last heard of."""
+
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from bettong_domain.deployments import ReplicaState
+from bettong_domain.pipelines import PipelineKey
+
+EXECUTOR, GATEWAY, ROUTER = "executor", "gateway", "router"
+KEEP_S = 30.0
+"""How long a process that is gone is kept at most."""
+_NOTHING: Mapping[PipelineKey, "Running"] = MappingProxyType({})
+ANSWERING = frozenset({ReplicaState.READY, ReplicaState.LEAVING})
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Where a pipeline version stands on a process."""
+
+    state: ReplicaState
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A process that is announced, with what it says that it runs."""
+
+    role: str
+    name: str
+    address: str
+    process: str
+    """Tells it from another process that had its name, also when its lease was lost and made anew."""
+    epoch: int
+    draining: bool = False
+    reported: bool = True
+    """It has said what it runs, in this epoch."""
+    running: Mapping[PipelineKey, Running] = field(default_factory=lambda: _NOTHING)
+
+    @property
+    def id(self) -> str:
+        """Return role and name."""
+        return f"{self.role}/{self.name}"
+
+    def answers(self, key: PipelineKey) -> bool:
+        """Return whether it answers for a pipeline version."""
+        found = self.running.get(key)
+        return found is not None and found.state in ANSWERING
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A process that is not announced any more, with what it last said."""
+
+    host: Host
+    since_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Who is there and who was a moment ago, each by role and name."""
+
+    hosts: Mapping[str, Host] = field(default_factory=dict)
+    gone: Mapping[str, Gone] = field(default_factory=dict)
+
+    def of_role(self, role: str) -> list[Host]:
+        """Return those of one role who are there, ordered by name."""
+        return sorted((host for host in self.hosts.values() if host.role == role), key=lambda host: host.name)
+
+
+def look(before: Seen, hosts: Iterable[Host], *, now_s: float, linked: Collection[str]) -> Seen:
+    """Return who is there now, and who of those before is kept.
+
+    A process can vanish from the list without being gone: its lease was lost, or etcd lost its memory. So it is kept with what it last
+    said while we are still connected to it and nobody else answers for what it ran, `KEEP_S` at most.
+
+    Args:
+        before: What the last look had.
+        hosts: Who is announced.
+        now_s: By a clock that never goes back.
+        linked: Role and name of those whom we are connected to.
+    """
+    there = {host.id: _remembering(host, before) for host in hosts}
+    vanished = {name: Gone(host, now_s) for name, host in before.hosts.items() if name not in there}
+    ready = {key for host in there.values() for key, how in host.running.items() if how.state is ReplicaState.READY}
+    routed = any(host.role == ROUTER and host.reported for host in there.values())
+    gone = {}
+    for name, each in (dict(before.gone) | vanished).items():
+        if name in there or name not in linked or now_s - each.since_s >= KEEP_S:
+            continue
+        needed = {key: how for key, how in each.host.running.items() if how.state in ANSWERING and key not in ready}
+        if needed or (each.host.role == ROUTER and not routed):
+            gone[name] = each
+    return Seen(there, gone)
+
+
+def _remembering(host: Host, before: Seen) -> Host:
+    """Return a process with what it said before its lease was made anew, until it says something again."""
+    past = before.gone[host.id].host if host.id in before.gone else before.hosts.get(host.id)
+    if host.reported or past is None or past.process != host.process:
+        return host
+    return dataclasses.replace(host, reported=past.reported, running=past.running)
