@@ -8,11 +8,11 @@ from pathlib import Path
 
 import onnx
 
+from bettong_domain.forwarding import ForwardingTable
 from bettong_domain.models import BatchMode, Framework, ModelId, Signature, TensorSpec
 from bettong_domain.pipelines import PipelineKey
 from bettong_domain.plans import Program
 from bettong_kit.errors import BettongError, InvalidModelError
-from bettong_serving.ports import ForwardingTable
 
 _DATATYPES: dict[int, str] = {
     onnx.TensorProto.FLOAT: "FP32",

@@ -1,6 +1,6 @@
 """Whom calls are forwarded to: computed from who is there and what they run."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bettong_domain.deployments import ReplicaState
@@ -8,47 +8,43 @@ from bettong_domain.hosts import EXECUTOR, ROUTER, Host, Seen
 from bettong_domain.pipelines import PipelineKey
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Peer:
-    """Another process."""
+    """Another process that calls are forwarded to."""
 
-    id: str
-    """Role and name."""
+    name: str
+    """Role and name, such as "executor/e1"."""
     address: str
+    """`host:port` of its data port."""
     epoch: int
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ForwardingTable:
     """All that a forwarder knows."""
 
-    peers: tuple[Peer, ...] = ()
-    replicas: Mapping[PipelineKey, tuple[int, ...]] = field(default_factory=dict)
-    """Positions in `peers` of those who answer for a version, the best first."""
-    any: tuple[int, ...] = ()
-    """Positions of those who take everything that `replicas` does not name."""
+    replicas: Mapping[PipelineKey, Sequence[Peer]] = field(default_factory=dict)
+    """Who runs each pipeline version; the best first."""
+    routers: Sequence[Peer] = ()
+    """Who takes every version that *replicas* does not name."""
 
 
-def to_executors(seen: Seen, assigned: Mapping[str, Collection[str]]) -> Table:
+def to_executors(seen: Seen, assigned: Mapping[str, Collection[str]]) -> ForwardingTable:
     """Return the table of a router, or of a gateway with a router inside.
 
     Args:
         seen: Who is there.
         assigned: Names of the executors that each pipeline is placed on.
     """
-    candidates = _candidates(seen)
-    chosen = {key: _chosen(key, found, assigned.get(key.name, ())) for key, found in candidates.items()}
-    peers = _peers(host for hosts in chosen.values() for host in hosts)
-    positions = {peer.id: position for position, peer in enumerate(peers)}
-    return Table(peers, {key: tuple(positions[host.id] for host in chosen[key]) for key in sorted(chosen)})
+    found = _candidates(seen)
+    return ForwardingTable({key: _peers(_chosen(key, found[key], assigned.get(key.name, ()))) for key in sorted(found)})
 
 
-def to_routers(seen: Seen) -> Table:
+def to_routers(seen: Seen) -> ForwardingTable:
     """Return the table of a gateway that leaves the choice to routers: those that know where everything is."""
     ready = [host for host in seen.of_role(ROUTER) if host.reported]
     kept = [each.host for each in seen.gone.values() if each.host.role == ROUTER and each.host.reported]
-    peers = _peers([host for host in ready if not host.draining] or ready or kept)
-    return Table(peers, any=tuple(range(len(peers))))
+    return ForwardingTable(routers=_peers([host for host in ready if not host.draining] or ready or kept))
 
 
 def answered(seen: Seen) -> frozenset[PipelineKey]:
@@ -82,4 +78,4 @@ def _chosen(key: PipelineKey, found: list[Host], assigned: Collection[str]) -> l
 
 
 def _peers(hosts: Iterable[Host]) -> tuple[Peer, ...]:
-    return tuple(sorted({Peer(host.id, host.address, host.epoch) for host in hosts}))
+    return tuple(Peer(host.id, host.address, host.epoch) for host in hosts)

@@ -10,6 +10,7 @@ import bettong_engine
 from bettong.internal.v1 import snapshot_pb2
 from bettong.v1 import models_pb2
 from bettong_catalog import converters
+from bettong_domain.forwarding import ForwardingTable
 from bettong_domain.models import BatchMode, Framework, ModelId, Signature
 from bettong_domain.pipelines import PipelineKey
 from bettong_domain.plans import Program
@@ -23,7 +24,7 @@ from bettong_kit.errors import (
 )
 from bettong_serving import messages
 from bettong_serving.config import ServingConfig
-from bettong_serving.ports import ForwarderSettings, ForwardingTable, Links
+from bettong_serving.ports import ForwarderSettings, Links
 
 OnControl = Callable[[str, str, bettong_engine.ControlReply], None]
 ControlReply = bettong_engine.ControlReply

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 
 from bettong.internal.v1 import snapshot_pb2
 from bettong_catalog import converters
+from bettong_domain.forwarding import ForwardingTable, Peer
 from bettong_domain.pipelines import PipelineKey
 from bettong_domain.plans import Program
 from bettong_serving.config import ServingConfig
-from bettong_serving.ports import ForwarderSettings, ForwardingTable, Links, Peer
+from bettong_serving.ports import ForwarderSettings, Links
 
 _LINKS = {
     Links.NONE: snapshot_pb2.LINK_SERVICE_NONE,

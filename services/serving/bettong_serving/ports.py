@@ -1,11 +1,12 @@
 """What services need from the engine, so that their tests can bring their own."""
 
 import enum
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from bettong_domain.forwarding import ForwardingTable
 from bettong_domain.models import BatchMode, Framework, ModelId, Signature
 from bettong_domain.pipelines import PipelineKey
 from bettong_domain.plans import Program
@@ -35,27 +36,6 @@ class ForwarderSettings:
     """How often one request is tried; 0 is 4."""
     default_timeout_ms: int = 0
     """Requests without a deadline of their own get this one; 0 is 60,000."""
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Another process that calls are forwarded to."""
-
-    name: str
-    """Role and name, such as "executor/e1"."""
-    address: str
-    """`host:port` of its data port."""
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class ForwardingTable:
-    """All that a forwarder knows."""
-
-    replicas: Mapping[PipelineKey, Sequence[Peer]] = field(default_factory=dict)
-    """Who runs each pipeline version; the best first."""
-    routers: Sequence[Peer] = ()
-    """Who takes every version that *replicas* does not name."""
 
 
 class ModelLoader(Protocol):

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from bettong_domain.deployments import ReplicaState
-from bettong_domain.forwarding import Table, answered, to_executors, to_routers
+from bettong_domain.forwarding import ForwardingTable, answered, to_executors, to_routers
 from bettong_domain.hosts import KEEP_S, Host, Running, Seen, look
 from bettong_domain.pipelines import PipelineKey
 
@@ -27,8 +27,8 @@ def seen(*hosts: Host) -> Seen:
     return Seen({host.id: host for host in hosts})
 
 
-def names(table: Table) -> list[str]:
-    return [table.peers[position].id for position in table.replicas.get(P1, table.any)]
+def names(table: ForwardingTable) -> list[str]:
+    return [peer.name for peer in table.replicas.get(P1, table.routers)]
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,8 @@ def test_calls_go_to_who_answers(hosts: list[Host], expected: list[str]) -> None
 def test_tables_name_only_whom_they_need() -> None:
     """A process that nothing is sent to gets no connection."""
     table = to_executors(seen(executor("a"), executor("b", None), router("r")), {})
-    assert [peer.id for peer in table.peers] == ["executor/a"]
-    assert table.any == ()
+    assert {peer.name for peers in table.replicas.values() for peer in peers} == {"executor/a"}
+    assert table.routers == ()
 
 
 @pytest.mark.parametrize(
