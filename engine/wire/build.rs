@@ -10,7 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "grpc/reflection/v1/reflection.proto",
         "grpc/reflection/v1alpha/reflection.proto",
     ];
-    let internal = ["bettong/internal/v1/snapshot.proto", "google/rpc/status.proto"];
+    let internal = ["bettong/internal/v1/snapshot.proto", "bettong/internal/v1/link.proto", "google/rpc/status.proto"];
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     let served = protox::compile(public, [&root])?;
     std::fs::write(out.join("served.bin"), prost_bytes(&served))?;

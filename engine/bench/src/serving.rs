@@ -37,7 +37,7 @@ impl Server {
             max_queue_rows: 65_536,
         })?;
         let registry = Arc::new(Registry::default());
-        let gateway = Gateway::new(gateway_config(), registry.clone(), executor.reactors(), Box::new(drop));
+        let gateway = Gateway::new(gateway_config(), registry.clone(), executor.reactors(), Box::new(drop), None);
         let fraud = OnnxModel::load(Arc::new(OnnxRuntime::open(library)?), model, None)?;
         let models: Vec<(&'static str, Arc<dyn Model>)> =
             vec![("noop", Arc::new(NoOp::new())), ("fraud", Arc::new(Steady::new(fraud)))];

@@ -89,6 +89,10 @@ impl Reactors for Lanes {
     fn spawn(&self, index: usize, task: Task) {
         self.send(index, Message::Spawn(task));
     }
+
+    fn current(&self) -> Option<usize> {
+        crate::lane::current(self)
+    }
 }
 
 fn start_lane(

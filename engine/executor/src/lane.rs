@@ -122,6 +122,12 @@ pub fn submit(program: &Arc<Program>, request: Request) {
     });
 }
 
+/// Index of this thread's lane, if it is one of *lanes*.
+#[inline]
+pub fn current(lanes: &Lanes) -> Option<usize> {
+    LANE.with(|lane| lane.get().filter(|lane| std::ptr::eq(&raw const *lane.lanes, lanes)).map(|lane| lane.index))
+}
+
 impl Lane {
     #[inline]
     fn accept(&self, program: &Arc<Program>, request: Request) {

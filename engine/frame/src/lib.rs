@@ -17,6 +17,6 @@ pub mod tensor;
 pub use bind::{Columns, bind};
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Result};
-pub use request::{Answer, Dispatch, Reactors, Reply, Request, Route, Task, Timing};
+pub use request::{Answer, Dispatch, Reactors, Reply, Request, Route, Task, Timing, Trace};
 pub use signature::{BatchMode, Input, Signature, TensorSpec};
 pub use tensor::{Shape, Tensor};

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::{Result, Signature, Tensor};
@@ -43,6 +44,20 @@ pub trait Reply: Send {
 
     /// Hand over the outcome.
     fn answer(self: Box<Self>, outcome: Result<Answer>);
+
+    /// What the request is called, for those that it is passed on to.
+    fn trace(&self) -> Trace {
+        Trace::default()
+    }
+}
+
+/// What a request is called in the logs of every process that it passes.
+#[derive(Clone, Debug, Default)]
+pub struct Trace {
+    /// The client's id for it; empty if there is none.
+    pub request_id: Bytes,
+    /// W3C trace context; empty if there is none.
+    pub traceparent: Bytes,
 }
 
 /// What a pipeline gave for the rows of one request.
@@ -81,4 +96,7 @@ pub trait Reactors: Send + Sync {
 
     /// Run *task* on reactor *index*. Tasks that come after the end are dropped.
     fn spawn(&self, index: usize, task: Task);
+
+    /// Which of them the caller is on, if any.
+    fn current(&self) -> Option<usize>;
 }

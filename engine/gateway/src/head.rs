@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bettong_frame::{Error, Result};
+use bettong_frame::{Error, Result, Trace};
 use bettong_wire::grpc::{Encoding, parse_timeout};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -86,6 +86,13 @@ impl Head {
     pub fn request_id(&self) -> Option<Bytes> {
         // In `00-<trace id>-…`, which was checked when it was read.
         self.request_id.clone().or_else(|| self.traceparent.as_ref().map(|parent| parent.slice(3..35)))
+    }
+
+    /// What those that the request is passed on to call it.
+    #[inline]
+    pub fn trace(&self) -> Trace {
+        let own = |value: &Option<Bytes>| value.clone().unwrap_or_default();
+        Trace { request_id: own(&self.request_id), traceparent: own(&self.traceparent) }
     }
 
     /// Give the request an id, so that its error can be found in the logs.

@@ -4,6 +4,7 @@
 //! * [`routes`]: the table of what is served.
 //! * [`admission`]: how much may be under way at once.
 //! * [`control`]: requests that the control plane answers.
+//! * [`streams`]: streams of other processes.
 //! * `connection`, `http1`, `http2`: one client's connection.
 //! * `grpc`: the Open Inference Protocol, health and reflection.
 //! * `rest`: the Open Inference Protocol and the native routes over HTTP.
@@ -22,7 +23,9 @@ mod retired;
 pub mod routes;
 pub mod server;
 mod shared;
+pub mod streams;
 
 pub use control::{Control, ControlCall, ControlMethod};
 pub use routes::{Entry, Routes};
 pub use server::{BindError, Gateway, GatewayConfig, GatewayStatus};
+pub use streams::Streams;

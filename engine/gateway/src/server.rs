@@ -13,6 +13,7 @@ use crate::admission::Limits;
 use crate::control::Control;
 use crate::routes::{Change, Entry};
 use crate::shared::{Phase, Registered, Settings, Shared};
+use crate::streams::Streams;
 use crate::{connection, http1};
 
 /// Addresses and bounds of a gateway.
@@ -70,8 +71,6 @@ pub struct Gateway {
     shared: Arc<Shared>,
     reactors: Arc<dyn Reactors>,
     bound: Mutex<Option<Bound>>,
-    /// Tells the accept loops to end.
-    stop: watch::Sender<bool>,
 }
 
 #[derive(Clone, Copy)]
@@ -81,8 +80,14 @@ struct Bound {
 }
 
 impl Gateway {
-    /// A gateway that does not listen yet.
-    pub fn new(config: GatewayConfig, registry: Arc<Registry>, reactors: Arc<dyn Reactors>, control: Control) -> Self {
+    /// A gateway that does not listen yet. *streams* are those of other processes, if they are taken.
+    pub fn new(
+        config: GatewayConfig,
+        registry: Arc<Registry>,
+        reactors: Arc<dyn Reactors>,
+        control: Control,
+        streams: Option<Box<dyn Streams>>,
+    ) -> Self {
         let settings = Settings {
             limits: Limits { requests: i64::from(config.max_in_flight), bytes: config.max_in_flight_bytes as i64 },
             max_request_bytes: config.max_request_bytes,
@@ -92,8 +97,8 @@ impl Gateway {
             control_address: config.control_address.clone(),
             engine_name: format!("engine-{}", std::process::id()),
         };
-        let shared = Arc::new(Shared::new(settings, registry, control));
-        Self { config, shared, reactors, bound: Mutex::new(None), stop: watch::Sender::new(false) }
+        let shared = Arc::new(Shared::new(settings, registry, control, streams));
+        Self { config, shared, reactors, bound: Mutex::new(None) }
     }
 
     /// Bind both ports and begin to accept.
@@ -112,8 +117,8 @@ impl Gateway {
         let loads = Arc::new((0..self.reactors.count()).map(|_| AtomicUsize::new(0)).collect::<Vec<_>>());
         let max = i64::from(self.config.max_connections);
         let acceptor = Acceptor { shared: self.shared.clone(), reactors: self.reactors.clone(), loads, max };
-        self.reactors.spawn(0, Box::pin(acceptor.accept(data, self.stop.subscribe())));
-        self.reactors.spawn(0, Box::pin(http1::serve_metrics(self.shared.clone(), metrics, self.stop.subscribe())));
+        self.reactors.spawn(0, Box::pin(acceptor.accept(data, self.shared.stop.subscribe())));
+        self.reactors.spawn(0, Box::pin(http1::serve_metrics(self.shared.clone(), metrics, self.shared.stop.subscribe())));
         Ok(())
     }
 
@@ -154,7 +159,7 @@ impl Gateway {
     /// Stop accepting, tell clients to go, and wait until every connection has ended. Return whether they did in *timeout*.
     pub fn drain(&self, timeout: Duration) -> bool {
         self.shared.set_phase(Phase::Draining);
-        self.stop.send_replace(true);
+        self.shared.stop.send_replace(true);
         let connections = &self.shared.connections;
         connections.finish_all();
         let end = Instant::now() + timeout;
@@ -177,7 +182,7 @@ impl Gateway {
     /// Stop accepting at once.
     pub fn close(&self) {
         self.shared.set_phase(Phase::Draining);
-        self.stop.send_replace(true);
+        self.shared.stop.send_replace(true);
     }
 
     /// Counters since the start.

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::admission::{Limits, Permit};
 use crate::control::Control;
 use crate::routes::Routes;
+use crate::streams::Streams;
 
 /// What a gateway is at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,13 +42,17 @@ pub struct Shared {
     pub engine_name: String,
     pub control: Control,
     pub connections: Connections,
+    /// Streams of other processes, if they are taken.
+    pub streams: Option<Box<dyn Streams>>,
+    /// Becomes true when nothing new is taken any more.
+    pub stop: watch::Sender<bool>,
     /// Counts changes of readiness and of the table, for health watchers.
     pub changes: watch::Sender<u64>,
     phase: AtomicU8,
 }
 
 impl Shared {
-    pub fn new(settings: Settings, registry: Arc<Registry>, control: Control) -> Self {
+    pub fn new(settings: Settings, registry: Arc<Registry>, control: Control, streams: Option<Box<dyn Streams>>) -> Self {
         Self {
             routes: Routes::default(),
             registry,
@@ -62,6 +67,8 @@ impl Shared {
             engine_name: settings.engine_name,
             control,
             connections: Connections::default(),
+            streams,
+            stop: watch::Sender::new(false),
             changes: watch::Sender::new(0),
             phase: AtomicU8::new(Phase::Starting as u8),
         }

@@ -67,15 +67,20 @@ fn source(source: internal::Source) -> Source {
     }
 }
 
+/// What a program takes and gives.
+pub fn signature(program: &internal::Program) -> Result<Signature> {
+    let inputs = program.inputs.iter().map(program_input).collect::<Result<Vec<Input>>>()?;
+    let outputs = program.outputs.iter().map(|output| tensor_spec(output.spec.clone())).collect::<Result<Vec<TensorSpec>>>()?;
+    let batch_mode = batch_mode(program.batch_mode).ok_or_else(|| Error::invalid("the program has no batch mode"))?;
+    Ok(Signature { inputs, outputs, batch_mode })
+}
+
 /// A program with the models that it names.
 pub fn program(program: &internal::Program, models: &HashMap<String, Arc<dyn Model>>, batch_rows: u32) -> Result<ProgramSpec> {
     let steps = program.steps.iter().map(|step| program_step(step, models)).collect::<Result<Vec<StepSpec>>>()?;
-    let inputs = program.inputs.iter().map(program_input).collect::<Result<Vec<Input>>>()?;
-    let outputs = program.outputs.iter().map(|output| tensor_spec(output.spec.clone())).collect::<Result<Vec<TensorSpec>>>()?;
     let sources = program.outputs.iter().map(|output| source(output.source.unwrap_or_default())).collect();
-    let batch_mode = batch_mode(program.batch_mode).ok_or_else(|| Error::invalid("the program has no batch mode"))?;
     let spec = ProgramSpec {
-        signature: Signature { inputs, outputs, batch_mode },
+        signature: signature(program)?,
         steps,
         outputs: sources,
         max_batch_rows: or_default(program.max_batch_rows, batch_rows) as usize,

@@ -6,26 +6,34 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bettong_executor::Config;
-use bettong_frame::Error;
+use bettong_frame::{Dispatch, Error, Signature};
+use bettong_link::{Host, Hosted, Names};
 use bettong_runtimes::Model;
 use bettong_runtimes::onnx::{OnnxModel, OnnxRuntime};
-use bettong_telemetry::Registry;
+use bettong_telemetry::{PipelineMetrics, Registry};
 use bettong_wire::proto::bettong::internal::v1 as internal;
 use prost::Message;
 use pyo3::prelude::*;
 
-use crate::convert::{DEFAULT_BATCH_ROWS, batch_mode, decode, or_default, signature_to_pb};
+use crate::convert::{DEFAULT_BATCH_ROWS, batch_mode, decode, or_default, program, signature_to_pb};
 use crate::errors::{engine_error, from_frame, from_load};
 use crate::runtime;
 
 const DEFAULT_SLOW_MODEL_US: u32 = 1_000;
 const DEFAULT_QUEUE_ROWS: u32 = 65_536;
 
+/// Calls of other processes under way at most.
+const DEFAULT_CALLS: i64 = 65_536;
+
 /// What an executor and the gateways on it share.
 pub struct Core {
     pub lanes: bettong_executor::Executor,
     pub registry: Arc<Registry>,
     pub batch_rows: u32,
+    /// Names of pipeline versions on links.
+    pub names: Arc<Names>,
+    /// Runs the calls of other processes.
+    pub host: Arc<Host>,
     runtime: Arc<OnnxRuntime>,
     models: Mutex<HashMap<String, Arc<dyn Model>>>,
 }
@@ -46,7 +54,9 @@ impl Core {
         let lanes = bettong_executor::Executor::start(&config_)
             .map_err(|error| engine_error("RESOURCE_EXHAUSTED", &format!("the lanes can't be started: {error}")))?;
         let batch_rows = or_default(config.max_batch_rows, DEFAULT_BATCH_ROWS);
-        Ok(Self { lanes, registry: Arc::default(), batch_rows, runtime, models: Mutex::default() })
+        let (registry, names): (Arc<Registry>, Arc<Names>) = Default::default();
+        let host = Arc::new(Host::new(names.clone(), registry.clone(), DEFAULT_CALLS));
+        Ok(Self { lanes, registry, batch_rows, names, host, runtime, models: Mutex::default() })
     }
 
     /// The loaded models, by id.
@@ -60,6 +70,50 @@ impl Core {
         }
         let model = load_onnx(&self.runtime, spec)?;
         Ok(self.models().entry(spec.id.clone()).or_insert(model).clone())
+    }
+}
+
+/// What a program serves by: its parts, compiled for the lanes.
+pub struct Compiled {
+    pub version: String,
+    pub models: Vec<(String, u64)>,
+    pub metrics: Arc<PipelineMetrics>,
+    pub signature: Signature,
+    pub max_batch_rows: usize,
+    pub target: Arc<dyn Dispatch>,
+}
+
+impl Core {
+    /// *`program_`* on these lanes; its models must be loaded.
+    pub fn compile(&self, program_: &internal::Program) -> bettong_frame::Result<Compiled> {
+        let spec = program(program_, &self.models(), self.batch_rows)?;
+        let (models, version, metrics) = self.counted(program_);
+        let (signature, max_batch_rows) = (spec.signature.clone(), spec.max_batch_rows);
+        let target = self.lanes.program(spec, metrics.clone())?;
+        Ok(Compiled { version, models, metrics, signature, max_batch_rows, target })
+    }
+
+    /// Models and version of *`program_`*, and what is counted of it.
+    pub fn counted(&self, program_: &internal::Program) -> (Vec<(String, u64)>, String, Arc<PipelineMetrics>) {
+        let models: Vec<(String, u64)> =
+            program_.steps.iter().map(|step| (step.model_name.clone(), step.model_version)).collect();
+        let version = program_.version.to_string();
+        let metrics = self.registry.pipeline(&program_.pipeline, &version, &models);
+        (models, version, metrics)
+    }
+
+    fn change_hosted(&self, update: &internal::HostUpdate) -> bettong_frame::Result<()> {
+        let hosted = |program_: &internal::Program| {
+            let Compiled { version, signature, target, metrics, .. } = self.compile(program_)?;
+            Ok((program_.pipeline.clone(), version, Hosted { signature, target, metrics }))
+        };
+        let serve = update.serve.iter().map(hosted).collect::<bettong_frame::Result<Vec<_>>>()?;
+        let stop: Vec<(String, String)> = update.stop.iter().map(|key| (key.pipeline.clone(), key.version.to_string())).collect();
+        self.host.change(serve, &stop);
+        for (pipeline, version) in &stop {
+            self.registry.forget_version(pipeline, version);
+        }
+        Ok(())
     }
 }
 
@@ -98,6 +152,11 @@ impl Executor {
             let removed = self.core.models().remove(model_id);
             removed.is_some()
         })
+    }
+
+    fn host(&self, py: Python<'_>, update: &[u8]) -> PyResult<()> {
+        let change = || self.core.change_hosted(&decode("HostUpdate", update)?);
+        py.detach(change).map_err(|error| from_frame(&error))
     }
 
     fn runtimes(&self) -> BTreeMap<&'static str, String> {

@@ -1,21 +1,23 @@
-//! `Gateway`: the data and metrics ports of one executor.
+//! `Gateway`: the data and metrics ports of one process.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind as IoErrorKind;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bettong_frame::{Error, ErrorKind, Route};
+use bettong_frame::{Dispatch, Error, ErrorKind, Route, Signature};
 use bettong_gateway::routes::{Change, Entry};
-use bettong_gateway::{BindError, ControlCall};
+use bettong_gateway::{BindError, ControlCall, Streams};
+use bettong_link::{Calls, Service};
 use bettong_wire::proto::bettong::internal::v1 as internal;
 use bytes::Bytes;
 use prost::Message;
 use pyo3::prelude::*;
 
-use crate::convert::{decode, last_model, or_default, program};
+use crate::convert::{decode, last_model, or_default, signature};
 use crate::errors::{address_in_use, engine_error, from_frame};
-use crate::executor::{Core, Executor};
+use crate::executor::{Compiled, Core, Executor};
+use crate::forwarder::{Forwarder, LinkStreams, identity};
 
 const DEFAULT_REQUEST_BYTES: u64 = 512 << 20;
 const DEFAULT_IN_FLIGHT_BYTES: u64 = 2 << 30;
@@ -67,8 +69,9 @@ fn forward(on_control: &Py<PyAny>, call: ControlCall) {
 /// See the interface file.
 #[pyclass(frozen, module = "bettong_engine")]
 pub struct Gateway {
-    gateway: bettong_gateway::Gateway,
+    server: bettong_gateway::Gateway,
     core: Arc<Core>,
+    forwarder: Option<Arc<bettong_router::Forwarder>>,
 }
 
 fn host(given: &str) -> String {
@@ -96,29 +99,63 @@ fn config(config: internal::GatewayConfig) -> PyResult<bettong_gateway::GatewayC
     })
 }
 
+fn route(program: &internal::Program, version: String, signature: Signature, target: Arc<dyn Dispatch>) -> Route {
+    Route {
+        pipeline: program.pipeline.as_str().into(),
+        version: version.into(),
+        signature,
+        last_model: last_model(program).into(),
+        target,
+    }
+}
+
+/// The links that the data port takes.
+fn streams(
+    config: &internal::GatewayConfig,
+    core: &Core,
+    forwarder: Option<&bettong_router::Forwarder>,
+) -> PyResult<Option<Box<dyn Streams>>> {
+    let calls: Arc<dyn Calls> = match config.links() {
+        internal::LinkService::None => return Ok(None),
+        internal::LinkService::Executor => core.host.clone(),
+        internal::LinkService::Router => {
+            let message = "a port that forwards the calls of other processes needs a forwarder";
+            forwarder.ok_or_else(|| engine_error("INVALID_ARGUMENT", message))?.calls()
+        }
+    };
+    let identity = Arc::new(identity(config.identity.clone().unwrap_or_default()));
+    let (names, registry) = (core.names.clone(), core.registry.clone());
+    Ok(Some(Box::new(LinkStreams(Arc::new(Service { identity, names, calls, registry })))))
+}
+
 impl Gateway {
-    fn entry(&self, program_: &internal::Program) -> bettong_frame::Result<Entry> {
-        let spec = program(program_, &self.core.models(), self.core.batch_rows)?;
-        let models: Vec<(String, u64)> =
-            program_.steps.iter().map(|step| (step.model_name.clone(), step.model_version)).collect();
-        let version = program_.version.to_string();
-        let metrics = self.core.registry.pipeline(&program_.pipeline, &version, &models);
-        let (signature, max_batch_rows) = (spec.signature.clone(), spec.max_batch_rows);
-        let target = self.core.lanes.program(spec, metrics.clone())?;
-        let route = Route {
-            pipeline: program_.pipeline.as_str().into(),
-            version: version.into(),
-            signature,
-            last_model: last_model(program_).into(),
-            target,
-        };
+    /// An entry for a program that runs on our lanes.
+    fn entry(&self, program: &internal::Program) -> bettong_frame::Result<Entry> {
+        let Compiled { version, models, metrics, signature, max_batch_rows, target } = self.core.compile(program)?;
+        let route = route(program, version, signature, target);
         Ok(Entry::new(route, metrics, models, max_batch_rows))
     }
 
+    /// An entry for a program that other processes run.
+    fn forwarded(&self, program: &internal::Program) -> bettong_frame::Result<Entry> {
+        let forwarder = self.forwarder.as_ref();
+        let forwarder = forwarder.ok_or_else(|| Error::invalid("this gateway forwards nothing: it has no forwarder"))?;
+        let signature = signature(program)?;
+        let (models, version, metrics) = self.core.counted(program);
+        let target = forwarder.target(&program.pipeline, &version, signature.outputs.len(), metrics.clone());
+        let max_batch_rows = or_default(program.max_batch_rows, self.core.batch_rows) as usize;
+        Ok(Entry::new(route(program, version, signature, target), metrics, models, max_batch_rows))
+    }
+
     fn change(&self, update: internal::RoutingUpdate) -> bettong_frame::Result<()> {
-        let serve = update.serve.iter().map(|program| self.entry(program)).collect::<bettong_frame::Result<Vec<Entry>>>()?;
+        let serve = update
+            .serve
+            .iter()
+            .map(|program| self.entry(program))
+            .chain(update.forward.iter().map(|program| self.forwarded(program)));
+        let serve = serve.collect::<bettong_frame::Result<Vec<Entry>>>()?;
         let unavailable: BTreeMap<String, String> = update.unavailable.into_iter().collect();
-        self.gateway.apply(Change { revision: update.revision, serve, stop: update.stop, unavailable })
+        self.server.apply(Change { revision: update.revision, serve, stop: update.stop, unavailable })
     }
 }
 
@@ -132,17 +169,20 @@ fn bind_error(error: &BindError) -> PyErr {
 #[pymethods]
 impl Gateway {
     #[new]
-    fn new(executor: &Executor, config: &[u8], on_control: Py<PyAny>) -> PyResult<Self> {
+    #[pyo3(signature = (executor, config, on_control, forwarder = None))]
+    fn new(executor: &Executor, config: &[u8], on_control: Py<PyAny>, forwarder: Option<&Forwarder>) -> PyResult<Self> {
         let message = decode("GatewayConfig", config).map_err(|error| from_frame(&error))?;
         let core = executor.core.clone();
+        let forwarder = forwarder.map(|forwarder| forwarder.forwarder.clone());
+        let streams = streams(&message, &core, forwarder.as_deref())?;
         let control = Box::new(move |call| forward(&on_control, call));
         let config = self::config(message)?;
-        let gateway = bettong_gateway::Gateway::new(config, core.registry.clone(), core.lanes.reactors(), control);
-        Ok(Self { gateway, core })
+        let server = bettong_gateway::Gateway::new(config, core.registry.clone(), core.lanes.reactors(), control, streams);
+        Ok(Self { server, core, forwarder })
     }
 
     fn bind(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.gateway.bind()).map_err(|error| bind_error(&error))
+        py.detach(|| self.server.bind()).map_err(|error| bind_error(&error))
     }
 
     fn apply(&self, py: Python<'_>, update: &[u8]) -> PyResult<()> {
@@ -150,24 +190,24 @@ impl Gateway {
     }
 
     fn set_ready(&self, ready: bool) {
-        self.gateway.set_ready(ready);
+        self.server.set_ready(ready);
     }
 
     fn wait_answered(&self, py: Python<'_>, pipeline: &str, timeout_s: f64) -> bool {
         let timeout = Duration::try_from_secs_f64(timeout_s).unwrap_or_default();
-        py.detach(|| self.gateway.wait_answered(pipeline, timeout))
+        py.detach(|| self.server.wait_answered(pipeline, timeout))
     }
 
     fn drain(&self, py: Python<'_>, timeout_s: f64) -> bool {
-        py.detach(|| self.gateway.drain(Duration::try_from_secs_f64(timeout_s).unwrap_or_default()))
+        py.detach(|| self.server.drain(Duration::try_from_secs_f64(timeout_s).unwrap_or_default()))
     }
 
     fn close(&self) {
-        self.gateway.close();
+        self.server.close();
     }
 
     fn status(&self) -> Vec<u8> {
-        let (status, addresses) = (self.gateway.status(), self.gateway.addresses());
+        let (status, addresses) = (self.server.status(), self.server.addresses());
         let (data, metrics) = addresses.map_or_else(Default::default, |(data, metrics)| (data.to_string(), metrics.to_string()));
         let lanes = self.core.lanes.reactors().count() as u32;
         let message = internal::GatewayStatus {
@@ -184,6 +224,6 @@ impl Gateway {
     }
 
     fn metrics(&self, py: Python<'_>) -> String {
-        py.detach(|| self.gateway.metrics())
+        py.detach(|| self.server.metrics())
     }
 }

@@ -6,6 +6,7 @@ mod arrays;
 mod convert;
 mod errors;
 mod executor;
+mod forwarder;
 mod gateway;
 mod local;
 mod runtime;
@@ -22,6 +23,8 @@ mod bettong_engine {
     use super::errors::{AddressInUseError, EngineError, InvalidModelError};
     #[pymodule_export]
     use super::executor::Executor;
+    #[pymodule_export]
+    use super::forwarder::Forwarder;
     #[pymodule_export]
     use super::gateway::{ControlReply, Gateway};
     #[pymodule_export]

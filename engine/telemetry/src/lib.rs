@@ -8,4 +8,4 @@ pub mod log;
 pub mod metrics;
 pub mod text;
 
-pub use metrics::{Counter, GatewayMetrics, Gauge, Histogram, PipelineMetrics, Registry, StepMetrics};
+pub use metrics::{Counter, GatewayMetrics, Gauge, Histogram, LinkMetrics, PipelineMetrics, Registry, StepMetrics};

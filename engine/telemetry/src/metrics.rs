@@ -218,11 +218,34 @@ pub struct GatewayMetrics {
     pub failed: Counter,
 }
 
+/// What is counted of calls between processes.
+#[derive(Debug, Default)]
+pub struct LinkMetrics {
+    /// Links that are up, of either side.
+    pub links: Gauge,
+    /// Bundles sent.
+    pub bundles: Counter,
+    /// Calls sent to a peer, each try for itself.
+    pub sent: Counter,
+    /// Calls taken from a peer.
+    pub taken: Counter,
+    /// Calls that were tried again on another peer.
+    pub retried: Counter,
+    /// Calls that were not tried again because too many had been.
+    pub retries_refused: Counter,
+    /// Calls whose peer went away before it answered.
+    pub lost: Counter,
+    /// Peers that were left out for a while.
+    pub ejected: Counter,
+}
+
 /// All metrics of one process.
 #[derive(Debug, Default)]
 pub struct Registry {
     /// Of the gateway.
     pub gateway: GatewayMetrics,
+    /// Of links to and from other processes.
+    pub links: LinkMetrics,
     pipelines: RwLock<Vec<Arc<PipelineMetrics>>>,
 }
 
@@ -248,6 +271,12 @@ impl Registry {
     pub fn keep_only(&self, pipeline: &str, version: &str) {
         let mut all = self.pipelines.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         all.retain(|metrics| metrics.pipeline != pipeline || metrics.version == version);
+    }
+
+    /// Forget *version* of *pipeline*.
+    pub fn forget_version(&self, pipeline: &str, version: &str) {
+        let mut all = self.pipelines.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        all.retain(|metrics| metrics.pipeline != pipeline || metrics.version != version);
     }
 
     /// Mean time of an answered request over all pipelines; `None` before the first.

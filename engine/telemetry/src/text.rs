@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use crate::metrics::{Counter, Histogram, PipelineMetrics, Registry};
+use crate::metrics::{Counter, Histogram, LinkMetrics, PipelineMetrics, Registry};
 
 const NANOS: f64 = 1e9;
 
@@ -37,6 +37,7 @@ pub fn render(registry: &Registry, version: &str) -> String {
     let _ = writeln!(page.text, "bettong_build_info{{version=\"{version}\"}} 1");
     process(&mut page);
     gateway(&mut page, registry);
+    links(&mut page, &registry.links);
     log_lines(&mut page);
     pipelines(&mut page, &registry.pipelines());
     page.text
@@ -72,6 +73,24 @@ impl Page {
         }
         let _ = writeln!(self.text, "{name}_bucket{{{labels},le=\"+Inf\"}} {count}");
         let _ = writeln!(self.text, "{name}_sum{{{labels}}} {}\n{name}_count{{{labels}}} {count}", histogram.sum() as f64 / unit);
+    }
+}
+
+fn links(page: &mut Page, links: &LinkMetrics) {
+    page.head("bettong_links", "gauge", "Links to and from other processes that are up.");
+    page.value("bettong_links", "", links.links.get());
+    let counters = [
+        ("bettong_link_bundles_total", "Bundles of calls and outcomes sent.", &links.bundles),
+        ("bettong_link_calls_sent_total", "Calls sent to other processes, each try for itself.", &links.sent),
+        ("bettong_link_calls_taken_total", "Calls taken from other processes.", &links.taken),
+        ("bettong_link_calls_lost_total", "Calls whose process went away before it answered.", &links.lost),
+        ("bettong_link_retries_total", "Calls tried again on another process.", &links.retried),
+        ("bettong_link_retries_refused_total", "Calls not tried again because too many had been.", &links.retries_refused),
+        ("bettong_link_ejections_total", "Times that a process was left out because it failed.", &links.ejected),
+    ];
+    for (name, help, counter) in counters {
+        page.head(name, "counter", help);
+        page.value(name, "", counter.get());
     }
 }
 

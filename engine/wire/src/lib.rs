@@ -5,6 +5,7 @@
 //! * [`oip_json`]: the same over HTTP, as JSON with binary tensors.
 //! * [`records`] and [`arrow`]: frames as JSON records and as Arrow IPC; [`frames`]: what they are read as;
 //!   [`reply`]: what is answered, of which [`dataset`] chooses.
+//! * [`link`]: what processes of a cluster say to each other about requests.
 //! * [`openapi`]: the document that describes all of it over HTTP.
 
 pub mod arrow;
@@ -13,6 +14,7 @@ pub mod dataset;
 pub mod frames;
 pub mod grpc;
 mod json;
+pub mod link;
 pub mod oip_json;
 pub mod oip_pb;
 pub mod openapi;

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bettong_frame::bind::{Strictness, bind};
-use bettong_frame::{Answer, Error, Reply, Request, Result, Tensor, TensorSpec};
+use bettong_frame::{Answer, Error, Reply, Request, Result, Tensor, TensorSpec, Trace};
 use bettong_wire::grpc::MessageReader;
 use bettong_wire::oip_pb::{self, InferRequest, Parameter, ResponseHead};
 use bytes::{Bytes, BytesMut};
@@ -197,6 +197,10 @@ struct UnaryReply {
 impl Reply for UnaryReply {
     fn is_abandoned(&mut self) -> bool {
         self.respond.poll_reset(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    fn trace(&self) -> Trace {
+        self.head.trace()
     }
 
     fn answer(mut self: Box<Self>, outcome: Result<Answer>) {

@@ -31,6 +31,11 @@ pub fn accept(shared: &Arc<Shared>, parts: &Parts, body: RecvStream, mut respond
         "/inference.GRPCInferenceService/ModelStreamInfer" => {
             tokio::spawn(stream::serve(shared.clone(), head, body, respond));
         }
+        path if shared.streams.as_deref().is_some_and(|streams| streams.path() == path) => {
+            if let Some(streams) = &shared.streams {
+                tokio::spawn(streams.serve(body, respond, shared.stop.subscribe()));
+            }
+        }
         path => {
             tokio::spawn(services::serve(shared.clone(), path.to_owned(), head, body, respond));
         }

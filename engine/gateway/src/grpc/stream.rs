@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use atomic_waker::AtomicWaker;
 use bettong_frame::bind::{Strictness, bind};
-use bettong_frame::{Answer, Error, Reply, Request, Result};
+use bettong_frame::{Answer, Error, Reply, Request, Result, Trace};
 use bettong_wire::grpc::MessageReader;
 use bettong_wire::oip_pb;
 use bytes::{Bytes, BytesMut};
@@ -91,6 +91,10 @@ struct StreamReply {
 impl Reply for StreamReply {
     fn is_abandoned(&mut self) -> bool {
         self.answers.lock().closed
+    }
+
+    fn trace(&self) -> Trace {
+        self.head.trace()
     }
 
     fn answer(mut self: Box<Self>, outcome: Result<Answer>) {

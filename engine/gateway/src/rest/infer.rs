@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bettong_frame::bind::{Columns, Strictness, bind};
-use bettong_frame::{Answer, Error, ErrorKind, Reply, Request, Result};
+use bettong_frame::{Answer, Error, ErrorKind, Reply, Request, Result, Trace};
 use bettong_wire::grpc::{Encoding, decompress};
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -21,6 +21,7 @@ use crate::shared::Shared;
 struct RestReply {
     /// Taken by the answer; dropped unanswered, it tells the waiter.
     outcome: Option<oneshot::Sender<Result<Answer>>>,
+    trace: Trace,
 }
 
 impl Reply for RestReply {
@@ -33,6 +34,10 @@ impl Reply for RestReply {
             // The client may have left meanwhile.
             let _ = sender.send(outcome);
         }
+    }
+
+    fn trace(&self) -> Trace {
+        self.trace.clone()
     }
 }
 
@@ -58,7 +63,7 @@ impl Infer<'_, '_> {
         let (inputs, rows) = bind(&route.signature, self.columns, self.strictness)?;
         let (sender, receiver) = oneshot::channel();
         let (arrived, deadline) = (self.asked.arrived, self.asked.head.deadline(self.asked.arrived, self.timeout));
-        let reply = Box::new(RestReply { outcome: Some(sender) });
+        let reply = Box::new(RestReply { outcome: Some(sender), trace: self.asked.head.trace() });
         route.target.submit(Request { inputs, rows, arrived, deadline, reply });
         wait(receiver, client).await?
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bettong_frame::bind::{Strictness, bind};
-use bettong_frame::{Answer, Error, Reply as _, Request, Result, Tensor};
+use bettong_frame::{Answer, Error, Reply as _, Request, Result, Tensor, Trace};
 use bettong_wire::oip_json::{self, ReplyHead, Wanted};
 use bytes::Bytes;
 use http::Method;
@@ -164,6 +164,10 @@ struct OipReply<A: Answering> {
 impl<A: Answering> bettong_frame::Reply for OipReply<A> {
     fn is_abandoned(&mut self) -> bool {
         self.waiting.as_ref().is_none_or(|(_, answering)| answering.has_left())
+    }
+
+    fn trace(&self) -> Trace {
+        self.waiting.as_ref().map(|(question, _)| question.head.trace()).unwrap_or_default()
     }
 
     fn answer(mut self: Box<Self>, outcome: Result<Answer>) {

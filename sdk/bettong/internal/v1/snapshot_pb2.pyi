@@ -415,41 +415,25 @@ class ForwarderConfig(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    CLUSTER_FIELD_NUMBER: _builtins.int
-    ROLE_FIELD_NUMBER: _builtins.int
-    MEMBER_FIELD_NUMBER: _builtins.int
-    EPOCH_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
     SILENCE_MS_FIELD_NUMBER: _builtins.int
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
-    DEFAULT_TIMEOUT_MS_FIELD_NUMBER: _builtins.int
-    cluster: _builtins.str
-    """Who we are, for the other side."""
-    role: _builtins.str
-    member: _builtins.str
-    epoch: _builtins.int
-    version: _builtins.str
     silence_ms: _builtins.int
-    """A peer that has not said anything for so long is given up; default 1,500 ms."""
+    """A peer that has calls and has not said anything for so long is given up; default 1,500 ms."""
     max_attempts: _builtins.int
-    """How often one request is tried at most; default 4."""
-    default_timeout_ms: _builtins.int
-    """Requests without a deadline of their own get this one; default 60 s."""
+    """How often one request may be run at most; default 4."""
+    @_builtins.property
+    def identity(self) -> Global___Identity: ...
     def __init__(
         self,
         *,
-        cluster: _builtins.str = ...,
-        role: _builtins.str = ...,
-        member: _builtins.str = ...,
-        epoch: _builtins.int = ...,
-        version: _builtins.str = ...,
+        identity: Global___Identity | None = ...,
         silence_ms: _builtins.int = ...,
         max_attempts: _builtins.int = ...,
-        default_timeout_ms: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "default_timeout_ms", b"default_timeout_ms", "epoch", b"epoch", "max_attempts", b"max_attempts", "member", b"member", "role", b"role", "silence_ms", b"silence_ms", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "max_attempts", b"max_attempts", "silence_ms", b"silence_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -643,6 +627,7 @@ class GatewayConfig(_message.Message):
     KEEP_ALIVE_S_FIELD_NUMBER: _builtins.int
     READ_TIMEOUT_S_FIELD_NUMBER: _builtins.int
     LINKS_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
     data_host: _builtins.str
     """Address that the data port binds; default 127.0.0.1."""
     data_port: _builtins.int
@@ -667,6 +652,10 @@ class GatewayConfig(_message.Message):
     """Time for a client to send the head and the body of a request; default 30 s for each."""
     links: Global___LinkService.ValueType
     """Calls of other processes that the data port takes; default none."""
+    @_builtins.property
+    def identity(self) -> Global___Identity:
+        """Who we are, for links that come in."""
+
     def __init__(
         self,
         *,
@@ -683,14 +672,52 @@ class GatewayConfig(_message.Message):
         keep_alive_s: _builtins.int = ...,
         read_timeout_s: _builtins.int = ...,
         links: Global___LinkService.ValueType = ...,
+        identity: Global___Identity | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["control_address", b"control_address", "data_host", b"data_host", "data_port", b"data_port", "keep_alive_s", b"keep_alive_s", "links", b"links", "max_connections", b"max_connections", "max_in_flight", b"max_in_flight", "max_in_flight_bytes", b"max_in_flight_bytes", "max_request_bytes", b"max_request_bytes", "metrics_host", b"metrics_host", "metrics_port", b"metrics_port", "read_timeout_s", b"read_timeout_s", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["control_address", b"control_address", "data_host", b"data_host", "data_port", b"data_port", "identity", b"identity", "keep_alive_s", b"keep_alive_s", "links", b"links", "max_connections", b"max_connections", "max_in_flight", b"max_in_flight", "max_in_flight_bytes", b"max_in_flight_bytes", "max_request_bytes", b"max_request_bytes", "metrics_host", b"metrics_host", "metrics_port", b"metrics_port", "read_timeout_s", b"read_timeout_s", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GatewayConfig: _TypeAlias = GatewayConfig  # noqa: Y015
+
+@_typing.final
+class Identity(_message.Message):
+    """A member of a cluster, for the other side of its links."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    MEMBER_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    cluster: _builtins.str
+    role: _builtins.str
+    """Gateway, router or executor."""
+    member: _builtins.str
+    """Name among those of the role."""
+    epoch: _builtins.int
+    """Revision at which it joined, if it has."""
+    version: _builtins.str
+    """Version of the product."""
+    def __init__(
+        self,
+        *,
+        cluster: _builtins.str = ...,
+        role: _builtins.str = ...,
+        member: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "epoch", b"epoch", "member", b"member", "role", b"role", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Identity: _TypeAlias = Identity  # noqa: Y015
 
 @_typing.final
 class RepositoryEntry(_message.Message):

@@ -1,0 +1,443 @@
+//! The side of a link that makes calls: one link for each lane and peer, used from the thread of that lane only.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use atomic_waker::AtomicWaker;
+use bettong_frame::{Error, ErrorKind, Result};
+use bettong_telemetry::Registry;
+use bettong_wire::link::{Body, BundleWriter, CallHead, Item, OutcomeHead, PATH, decode};
+use bytes::Bytes;
+use h2::SendStream;
+use h2::client::Connection;
+use http::{Request, header};
+use slab::Slab;
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+use crate::exchange::{Incoming, broken, send};
+use crate::names::ProgramName;
+use crate::{IDLE_BEAT, Identity, MAX_FRAME_BYTES, STREAM_WINDOW_BYTES, WINDOW_BYTES, WINDOW_CALLS};
+
+/// A call as its owner keeps it until it is answered.
+pub trait Carry: Send + 'static {
+    /// What it asks for.
+    fn name(&self) -> &Arc<ProgramName>;
+
+    /// What it says; its sequence and name are set by the link.
+    fn head(&self, now: Instant) -> CallHead;
+
+    /// Its inputs.
+    fn inputs(&self) -> &Body;
+
+    /// Whether its outcome is of no more use: its client has left, or its deadline has passed.
+    fn is_over(&mut self, now: Instant) -> bool;
+}
+
+/// What becomes of calls.
+pub trait Events<T>: Send + Sync {
+    /// A call was answered.
+    fn outcome(&self, call: T, head: OutcomeHead, outputs: Bytes);
+
+    /// The peer went away before it answered. `reached`: it may have begun to run it.
+    fn lost(&self, call: T, error: &Error, reached: bool);
+
+    /// The outcome of a call is of no more use; the peer has been told.
+    fn over(&self, call: T);
+
+    /// The link has ended: by itself, or because of an error.
+    fn ended(&self, error: Option<&Error>);
+}
+
+/// Where a link leads.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// `host:port`.
+    pub address: String,
+    /// Who we are.
+    pub identity: Arc<Identity>,
+    /// What is counted.
+    pub registry: Arc<Registry>,
+    /// A peer that has calls and has not said anything for so long is given up.
+    pub silence: Duration,
+}
+
+/// A link to one peer.
+pub struct Link<T> {
+    endpoint: Arc<Endpoint>,
+    state: Mutex<State<T>>,
+    waker: AtomicWaker,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Not connected; the next call connects.
+    Down,
+    /// A task connects, or has.
+    Up,
+    /// The peer takes no more calls, or is not wanted any more.
+    Leaving,
+}
+
+struct State<T> {
+    phase: Phase,
+    /// Whether the stream has been opened, so that calls may have reached the peer.
+    open: bool,
+    writer: BundleWriter,
+    pending: Slab<Pending<T>>,
+    /// By index of their name.
+    windows: HashMap<u32, Window, foldhash::fast::FixedState>,
+    /// What the peer grants for each pipeline.
+    granted: (u32, u64),
+    /// Calls made so far.
+    count: u64,
+}
+
+struct Pending<T> {
+    sequence: u64,
+    name: u32,
+    bytes: u64,
+    asked: Instant,
+    call: T,
+}
+
+/// Calls of one pipeline that are open.
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    calls: u32,
+    bytes: u64,
+}
+
+/// Bits of a sequence that are the place of its call; the rest count, so that a late outcome never meets another call.
+const PLACE_BITS: u32 = 20;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often calls are looked over for those that are of no more use.
+const SWEEP: Duration = Duration::from_millis(50);
+
+/// Calls that were made more recently are not looked over.
+const YOUNG: Duration = Duration::from_millis(20);
+
+impl<T: Carry> Link<T> {
+    /// A link that connects with its first call.
+    pub fn new(endpoint: Arc<Endpoint>) -> Self {
+        let state = State {
+            phase: Phase::Down,
+            open: false,
+            writer: BundleWriter::default(),
+            pending: Slab::new(),
+            windows: HashMap::default(),
+            granted: (WINDOW_CALLS, WINDOW_BYTES),
+            count: 0,
+        };
+        Self { endpoint, state: Mutex::new(state), waker: AtomicWaker::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is connected or connecting.
+    pub fn is_up(&self) -> bool {
+        self.lock().phase == Phase::Up
+    }
+
+    /// Make *call*, or give it back if its window is full or the peer takes no more. *events* hears of its outcome.
+    #[inline]
+    pub fn submit(self: &Arc<Self>, call: T, now: Instant, events: &Arc<dyn Events<T>>) -> std::result::Result<(), T> {
+        let mut state = self.lock();
+        if !state.has_room(call.name().index, call.inputs().size_bytes() as u64) || state.phase == Phase::Leaving {
+            return Err(call);
+        }
+        if state.phase == Phase::Down {
+            state.phase = Phase::Up;
+            tokio::spawn(self.clone().run(events.clone()));
+        }
+        state.put(call, now);
+        drop(state);
+        self.endpoint.registry.links.sent.add(1);
+        self.waker.wake();
+        Ok(())
+    }
+
+    /// Take no more calls, and end when those that are open have been answered.
+    pub fn retire(&self) {
+        self.lock().phase = Phase::Leaving;
+        self.waker.wake();
+    }
+
+    async fn run(self: Arc<Self>, events: Arc<dyn Events<T>>) {
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.connect()).await;
+        let connected = connecting.unwrap_or_else(|_late| {
+            Err(Error::new(ErrorKind::Unavailable, format!("{} did not answer in time", self.endpoint.address)))
+        });
+        let ended = match connected {
+            Ok(mut exchange) => {
+                self.endpoint.registry.links.links.add(1);
+                let ended = poll_fn(|context| exchange.poll(context, &*events)).await;
+                self.endpoint.registry.links.links.add(-1);
+                ended
+            }
+            Err(error) => Err(error),
+        };
+        let (calls, reached) = self.lock().end();
+        events.ended(ended.as_ref().err());
+        let error = ended.err().unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "the peer has left"));
+        for call in calls {
+            self.endpoint.registry.links.lost.add(1);
+            events.lost(call, &error, reached);
+        }
+    }
+
+    async fn connect(self: &Arc<Self>) -> Result<Exchange<T>> {
+        let address = &self.endpoint.address;
+        let unreachable = |error: &dyn std::fmt::Display| Error::new(ErrorKind::Unavailable, format!("{address}: {error}"));
+        let stream = TcpStream::connect(address).await.map_err(|error| unreachable(&error))?;
+        let _ = stream.set_nodelay(true);
+        if stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback()) {
+            // As for connections that come in: no model of the path is needed where nothing is lost.
+            let _ = socket2::SockRef::from(&stream).set_tcp_congestion(b"reno");
+        }
+        let (mut sender, connection) = h2::client::Builder::new()
+            .initial_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(STREAM_WINDOW_BYTES)
+            .max_frame_size(MAX_FRAME_BYTES)
+            .handshake(stream)
+            .await
+            .map_err(|error| broken(&error))?;
+        let request = Request::post(format!("http://{address}{PATH}"))
+            .header(header::CONTENT_TYPE, "application/grpc")
+            .header(header::TE, "trailers")
+            .body(())
+            .map_err(|error| unreachable(&error))?;
+        let (response, mut outgoing) = sender.send_request(request, false).map_err(|error| broken(&error))?;
+        let mut writer = BundleWriter::default();
+        writer.put_hello(&self.endpoint.identity.hello());
+        send(&mut outgoing, writer.take())?;
+        self.lock().open = true;
+        Ok(Exchange {
+            link: self.clone(),
+            connection: Box::new(connection),
+            _sender: sender,
+            response: Some(Box::pin(response)),
+            incoming: None,
+            outgoing,
+            heard: Instant::now(),
+            pinged: None,
+            beats: 0,
+            beat: Box::pin(tokio::time::sleep(SWEEP)),
+            sweeping: true,
+        })
+    }
+}
+
+impl<T: Carry> State<T> {
+    #[inline]
+    fn has_room(&self, name: u32, bytes: u64) -> bool {
+        let Some(window) = self.windows.get(&name) else { return true };
+        let (calls, limit) = self.granted;
+        window.calls == 0 || window.calls < calls && window.bytes + bytes <= limit
+    }
+
+    #[inline]
+    fn put(&mut self, call: T, now: Instant) {
+        let name = call.name().clone();
+        let bytes = call.inputs().size_bytes() as u64;
+        let writer = &mut self.writer;
+        let window = self.windows.entry(name.index).or_insert_with(|| {
+            writer.put_name(name.index, &name.pipeline, &name.version);
+            Window::default()
+        });
+        window.calls += 1;
+        window.bytes += bytes;
+        self.count += 1;
+        let place = self.pending.vacant_entry();
+        let sequence = self.count << PLACE_BITS | place.key() as u64;
+        let head = CallHead { sequence, name: name.index, ..call.head(now) };
+        self.writer.put_call(&head, call.inputs());
+        place.insert(Pending { sequence, name: name.index, bytes, asked: now, call });
+    }
+
+    /// Take the call of *sequence*, unless it was given up before.
+    #[inline]
+    fn take(&mut self, sequence: u64) -> Option<T> {
+        let place = (sequence & ((1 << PLACE_BITS) - 1)) as usize;
+        if self.pending.get(place)?.sequence != sequence {
+            return None;
+        }
+        let pending = self.pending.remove(place);
+        if let Some(window) = self.windows.get_mut(&pending.name) {
+            window.calls -= 1;
+            window.bytes -= pending.bytes;
+        }
+        Some(pending.call)
+    }
+
+    /// Calls that are of no more use; the peer is told.
+    fn sweep(&mut self, now: Instant) -> Vec<T> {
+        let old = |pending: &Pending<T>| now.duration_since(pending.asked) >= YOUNG;
+        let over: Vec<u64> = self
+            .pending
+            .iter_mut()
+            .filter_map(|(_, pending)| (old(pending) && pending.call.is_over(now)).then_some(pending.sequence))
+            .collect();
+        over.into_iter()
+            .filter_map(|sequence| {
+                self.writer.put_cancel(sequence);
+                self.take(sequence)
+            })
+            .collect()
+    }
+
+    /// Forget the connection. Return the calls that were open, and whether they may have reached the peer.
+    fn end(&mut self) -> (Vec<T>, bool) {
+        let reached = std::mem::take(&mut self.open);
+        if self.phase == Phase::Up {
+            self.phase = Phase::Down;
+        }
+        self.writer = BundleWriter::default();
+        self.windows.clear();
+        self.granted = (WINDOW_CALLS, WINDOW_BYTES);
+        (std::mem::take(&mut self.pending).into_iter().map(|(_, pending)| pending.call).collect(), reached)
+    }
+}
+
+/// One connection of a link.
+struct Exchange<T> {
+    link: Arc<Link<T>>,
+    connection: Box<Connection<TcpStream, Bytes>>,
+    /// Held, because a connection ends when its last sender goes.
+    _sender: h2::client::SendRequest<Bytes>,
+    response: Option<Pin<Box<h2::client::ResponseFuture>>>,
+    incoming: Option<Incoming>,
+    outgoing: SendStream<Bytes>,
+    /// When something came last.
+    heard: Instant,
+    /// When a sign of life was asked for that has not come.
+    pinged: Option<Instant>,
+    beats: u64,
+    beat: Pin<Box<Sleep>>,
+    /// Whether the next beat comes soon, because calls are open.
+    sweeping: bool,
+}
+
+impl<T: Carry> Exchange<T> {
+    /// Ready when the link has ended.
+    fn poll(&mut self, context: &mut Context<'_>, events: &dyn Events<T>) -> Poll<Result<()>> {
+        // First, so that what comes after the looks below wakes this task again.
+        self.link.waker.register(context.waker());
+        loop {
+            if let Poll::Ready(ended) = Pin::new(&mut *self.connection).poll(context) {
+                // What the peer said before it ended has been read by then.
+                return self.read(context, events).and_then(|_| ended.map_err(|error| broken(&error))).into();
+            }
+            if self.read(context, events)? {
+                return Poll::Ready(self.status(context).map_or(Ok(()), Err));
+            }
+            self.keep_time(context, events)?;
+            let (pieces, done) = {
+                let mut state = self.link.lock();
+                let pieces = if state.writer.is_empty() { Vec::new() } else { state.writer.take() };
+                (pieces, state.phase == Phase::Leaving && state.pending.is_empty())
+            };
+            if pieces.is_empty() {
+                return if done { Poll::Ready(Ok(())) } else { Poll::Pending };
+            }
+            self.link.endpoint.registry.links.bundles.add(1);
+            send(&mut self.outgoing, pieces)?;
+        }
+    }
+
+    /// Why the peer refused us, if it did.
+    fn status(&mut self, context: &mut Context<'_>) -> Option<Error> {
+        self.incoming.as_mut().and_then(|incoming| incoming.poll_status(context))
+    }
+
+    /// Take what has come. Return whether the peer has ended the stream.
+    fn read(&mut self, context: &mut Context<'_>, events: &dyn Events<T>) -> Result<bool> {
+        if let Some(response) = &mut self.response {
+            let Poll::Ready(response_) = response.as_mut().poll(context) else { return Ok(false) };
+            let response = response_.map_err(|error| broken(&error))?;
+            self.response = None;
+            if response.status() != http::StatusCode::OK || response.headers().contains_key("grpc-status") {
+                return Err(refused(response.headers()));
+            }
+            self.incoming = Some(Incoming::new(response.into_body()));
+        }
+        let Some(incoming) = &mut self.incoming else { return Ok(false) };
+        while let Poll::Ready(bundle) = incoming.poll_next(context) {
+            let Some(bundle) = bundle else { return Ok(true) };
+            let bundle = bundle?;
+            (self.heard, self.pinged) = (Instant::now(), None);
+            let link = &self.link;
+            decode(&bundle, |item| match item {
+                Item::Outcome(head, outputs) => {
+                    let call = link.lock().take(head.sequence);
+                    if let Some(call) = call {
+                        events.outcome(call, head, outputs);
+                    }
+                }
+                Item::Hello(hello) if hello.window_calls > 0 => {
+                    link.lock().granted = (hello.window_calls.min(1 << PLACE_BITS), hello.window_bytes);
+                }
+                Item::Leaving => link.lock().phase = Phase::Leaving,
+                Item::Ping(number) => link.lock().writer.put_pong(number),
+                Item::Hello(_) | Item::Pong(_) | Item::Name { .. } | Item::Call(..) | Item::Cancel(_) => {}
+            })?;
+        }
+        Ok(false)
+    }
+
+    /// Look over the calls from time to time, and ask a silent peer for a sign of life.
+    fn keep_time(&mut self, context: &mut Context<'_>, events: &dyn Events<T>) -> Result<()> {
+        let busy = !self.link.lock().pending.is_empty();
+        if busy && !self.sweeping {
+            self.set_beat(SWEEP);
+        }
+        while self.beat.as_mut().poll(context).is_ready() {
+            let now = Instant::now();
+            let (over, open) = {
+                let mut state = self.link.lock();
+                (state.sweep(now), !state.pending.is_empty())
+            };
+            for call in over {
+                events.over(call);
+            }
+            self.look_for_silence(now)?;
+            self.set_beat(if open { SWEEP } else { IDLE_BEAT });
+        }
+        Ok(())
+    }
+
+    fn set_beat(&mut self, after: Duration) {
+        self.sweeping = after == SWEEP;
+        self.beat.as_mut().reset(tokio::time::Instant::now() + after);
+    }
+
+    fn look_for_silence(&mut self, now: Instant) -> Result<()> {
+        let silence = self.link.endpoint.silence;
+        if let Some(pinged) = self.pinged {
+            if now.duration_since(pinged) >= silence {
+                let message = format!("{} has not said anything for {} ms", self.link.endpoint.address, silence.as_millis());
+                return Err(Error::new(ErrorKind::Unavailable, message));
+            }
+        } else if now.duration_since(self.heard) >= silence / 4 {
+            self.beats += 1;
+            self.pinged = Some(now);
+            self.link.lock().writer.put_ping(self.beats);
+        }
+        Ok(())
+    }
+}
+
+/// The refusal in *headers*.
+#[cold]
+fn refused(headers: &http::HeaderMap) -> Error {
+    let message = headers.get("grpc-message").and_then(|message| message.to_str().ok()).unwrap_or("it takes no links");
+    Error::new(ErrorKind::Unavailable, format!("the peer refused the link: {message}"))
+}

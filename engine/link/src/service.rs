@@ -1,0 +1,229 @@
+//! The side of a link that takes calls: one task for each stream.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bettong_frame::{Error, ErrorKind, Result};
+use bettong_telemetry::Registry;
+use bettong_wire::grpc::encode_message;
+use bettong_wire::link::{BundleWriter, CallHead, Hello, Item, PROTOCOL, decode};
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{RecvStream, SendStream};
+use http::{HeaderMap, HeaderValue, Response, header};
+use tokio::sync::watch;
+use tokio::time::Sleep;
+
+use crate::exchange::{Incoming, broken, send};
+use crate::names::{Names, ProgramName};
+use crate::outbox::{Answering, Outbox};
+use crate::{IDLE_BEAT, Identity};
+
+/// A call that has come in.
+pub struct Inbound {
+    /// What it asks for.
+    pub name: Arc<ProgramName>,
+    /// What it says besides.
+    pub head: CallHead,
+    /// Its inputs: the content of a `Tensors` message.
+    pub inputs: Bytes,
+    /// When it came.
+    pub arrived: Instant,
+    /// Who waits.
+    pub answering: Answering,
+}
+
+/// Takes calls.
+pub trait Calls: Send + Sync {
+    /// Take *call*, or answer it with the reason why not. Never blocks.
+    fn take(&self, call: Inbound);
+}
+
+/// What all links that come in share.
+pub struct Service {
+    /// Who we are.
+    pub identity: Arc<Identity>,
+    /// Names of pipeline versions.
+    pub names: Arc<Names>,
+    /// Takes the calls.
+    pub calls: Arc<dyn Calls>,
+    /// What is counted.
+    pub registry: Arc<Registry>,
+}
+
+/// A link whose other side has not said anything for so long is given up: it says something every [`IDLE_BEAT`].
+const SILENCE: Duration = Duration::from_secs(4 * IDLE_BEAT.as_secs());
+
+/// The time for the first bundle to come.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Service {
+    /// Serve one stream until either side ends it. When *draining* becomes true, no more calls are taken, and the stream ends
+    /// when those that came before have been answered.
+    pub async fn serve(self: Arc<Self>, body: RecvStream, mut respond: SendResponse<Bytes>, mut draining: watch::Receiver<bool>) {
+        let mut response = Response::new(());
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        let Ok(mut stream) = respond.send_response(response, false) else { return };
+        let mut incoming = Incoming::new(body);
+        let greeted = tokio::time::timeout(HELLO_TIMEOUT, self.greet(&mut incoming, &mut stream)).await;
+        let hello = match greeted.unwrap_or_else(|_late| Err(Error::invalid("the first bundle did not come in time"))) {
+            Ok(hello) => hello,
+            Err(error) => return refuse(&mut stream, &error),
+        };
+        let (cluster, role, member, round) = (&*hello.cluster, &*hello.role, &*hello.member, hello.round);
+        tracing::debug!(event = "link_opened", cluster, role, member, round);
+        self.registry.links.links.add(1);
+        let drained = async move {
+            // A sender that is gone never drains.
+            if draining.wait_for(|&draining| draining).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let mut side = Side {
+            service: &self,
+            outbox: Arc::default(),
+            names: HashMap::default(),
+            incoming,
+            stream,
+            heard: Instant::now(),
+            leaving: false,
+            drained: Box::pin(drained),
+            beat: Box::pin(tokio::time::sleep(SILENCE)),
+        };
+        let ended = poll_fn(|context| side.poll(context)).await;
+        side.outbox.close();
+        self.registry.links.links.add(-1);
+        let reason = ended.err().map(|error| error.message).unwrap_or_default();
+        tracing::debug!(event = "link_closed", role, member, round, reason = &*reason);
+    }
+
+    /// Hear who the other side is, and say who we are.
+    async fn greet(&self, incoming: &mut Incoming, stream: &mut SendStream<Bytes>) -> Result<Box<Hello>> {
+        let bundle = poll_fn(|context| incoming.poll_next(context)).await;
+        let bundle = bundle.unwrap_or_else(|| Err(Error::invalid("the stream ended before its first bundle")))?;
+        let mut hello = None;
+        decode(&bundle, |item| {
+            if let Item::Hello(found) = item {
+                hello = Some(found);
+            }
+        })?;
+        let hello = hello.ok_or_else(|| Error::invalid("the first bundle says not who sends it"))?;
+        let (ours, theirs) = (&self.identity.cluster, &hello.cluster);
+        if ours != theirs {
+            return Err(Error::invalid(format!("this is cluster '{ours}', the caller belongs to '{theirs}'")));
+        }
+        if hello.protocol > PROTOCOL {
+            let theirs = hello.protocol;
+            return Err(Error::invalid(format!("the caller speaks version {theirs} of the protocol of links, we {PROTOCOL}")));
+        }
+        let mut writer = BundleWriter::default();
+        writer.put_hello(&self.identity.hello());
+        send(stream, writer.take())?;
+        Ok(hello)
+    }
+}
+
+/// End *stream* with the reason.
+#[cold]
+fn refuse(stream: &mut SendStream<Bytes>, error: &Error) {
+    tracing::warn!(event = "link_refused", reason = &*error.message);
+    let mut trailers = HeaderMap::with_capacity(2);
+    // Code 9 is FAILED_PRECONDITION: the two must not talk, whatever is tried.
+    trailers.insert("grpc-status", HeaderValue::from_static("9"));
+    if let Ok(message) = HeaderValue::try_from(encode_message(&error.message)) {
+        trailers.insert("grpc-message", message);
+    }
+    let _ = stream.send_trailers(trailers);
+}
+
+/// Our side of one link.
+struct Side<'a> {
+    service: &'a Service,
+    outbox: Arc<Outbox>,
+    /// By the other side's index.
+    names: KnownNames,
+    incoming: Incoming,
+    stream: SendStream<Bytes>,
+    /// When something came last.
+    heard: Instant,
+    /// We have said that no more calls are taken.
+    leaving: bool,
+    drained: Pin<Box<dyn Future<Output = ()> + Send>>,
+    beat: Pin<Box<Sleep>>,
+}
+
+impl Side<'_> {
+    /// Ready when the link has ended.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        // First, so that what comes after the looks below wakes this task again.
+        self.outbox.register(context);
+        if !self.leaving && self.drained.as_mut().poll(context).is_ready() {
+            self.leaving = true;
+            self.outbox.write(BundleWriter::put_leaving);
+        }
+        let ended = self.read(context)?;
+        let pieces = self.outbox.take();
+        if !pieces.is_empty() {
+            self.service.registry.links.bundles.add(1);
+            send(&mut self.stream, pieces)?;
+        }
+        if ended {
+            return Poll::Ready(Ok(()));
+        }
+        if self.leaving && self.outbox.is_idle() {
+            let mut trailers = HeaderMap::with_capacity(1);
+            trailers.insert("grpc-status", HeaderValue::from_static("0"));
+            return Poll::Ready(self.stream.send_trailers(trailers).map_err(|error| broken(&error)));
+        }
+        self.look_for_silence(context)
+    }
+
+    /// Take what has come. Return whether the other side has ended the stream.
+    fn read(&mut self, context: &mut Context<'_>) -> Result<bool> {
+        while let Poll::Ready(bundle) = self.incoming.poll_next(context) {
+            let Some(bundle) = bundle else { return Ok(true) };
+            self.heard = Instant::now();
+            let bundle = bundle?;
+            let (service, outbox, names, arrived) = (self.service, &self.outbox, &mut self.names, self.heard);
+            decode(&bundle, |item| match item {
+                Item::Call(head, inputs) => service.take(outbox, names, head, inputs, arrived),
+                Item::Name { index, pipeline, version } => {
+                    names.insert(index, service.names.intern(&pipeline, &version));
+                }
+                Item::Cancel(sequence) => outbox.cancel(sequence),
+                Item::Ping(number) => outbox.write(|writer| writer.put_pong(number)),
+                Item::Hello(_) | Item::Outcome(..) | Item::Pong(_) | Item::Leaving => {}
+            })?;
+        }
+        Ok(false)
+    }
+
+    fn look_for_silence(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        while self.beat.as_mut().poll(context).is_ready() {
+            let silent = self.heard.elapsed();
+            if silent >= SILENCE {
+                return Poll::Ready(Err(Error::new(ErrorKind::Unavailable, "the other side has fallen silent")));
+            }
+            self.beat.as_mut().reset(tokio::time::Instant::now() + SILENCE.saturating_sub(silent));
+        }
+        Poll::Pending
+    }
+}
+
+type KnownNames = HashMap<u32, Arc<ProgramName>, foldhash::fast::FixedState>;
+
+impl Service {
+    #[inline]
+    fn take(&self, outbox: &Arc<Outbox>, names: &KnownNames, head: CallHead, inputs: Bytes, arrived: Instant) {
+        self.registry.links.taken.add(1);
+        let answering = outbox.open(head.sequence);
+        match names.get(&head.name) {
+            Some(name) => self.calls.take(Inbound { name: name.clone(), head, inputs, arrived, answering }),
+            None => answering.fail(Error::internal("a call has a name that was not introduced"), true),
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! One other process: its links, and how it does.
+
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use bettong_frame::Error;
+use bettong_link::client::Endpoint;
+use bettong_link::names::hash_name;
+use bettong_link::{Events, Link};
+use bettong_wire::link::OutcomeHead;
+use bytes::Bytes;
+
+use crate::flight::Flight;
+use crate::forwarder::Core;
+use crate::table::PeerAddress;
+
+/// One other process.
+pub struct Peer {
+    pub at: PeerAddress,
+    /// Unique in this process.
+    pub id: u64,
+    /// Of its name, the same in every process.
+    pub hash: u64,
+    /// One for each lane.
+    links: Box<[Arc<Link<Box<Flight>>>]>,
+    events: OnceLock<Arc<dyn Events<Box<Flight>>>>,
+    /// Calls that it has not answered.
+    outstanding: AtomicI64,
+    /// Rows that it last said wait there, for whomever.
+    waiting_rows: AtomicU32,
+    /// In nanoseconds after `began`; it is left out until then.
+    ejected_until_ns: AtomicU64,
+    /// Failures since it last answered.
+    failures: AtomicU32,
+    began: Instant,
+    last_error: Mutex<String>,
+}
+
+/// A peer that failed is left out for this long at first, twice as long each time after.
+const FIRST_EJECTION: Duration = Duration::from_millis(50);
+const LONGEST_EJECTION: Duration = Duration::from_secs(2);
+
+impl Peer {
+    /// The process at *at*, with a link for each of *lanes*.
+    pub fn new(at: PeerAddress, id: u64, lanes: usize, endpoint: Endpoint, core: &Weak<Core>) -> Arc<Self> {
+        let endpoint = Arc::new(endpoint);
+        let peer = Arc::new(Self {
+            hash: hash_name(&at.name),
+            at,
+            id,
+            links: (0..lanes).map(|_| Arc::new(Link::new(endpoint.clone()))).collect(),
+            events: OnceLock::new(),
+            outstanding: AtomicI64::new(0),
+            waiting_rows: AtomicU32::new(0),
+            ejected_until_ns: AtomicU64::new(0),
+            failures: AtomicU32::new(0),
+            began: Instant::now(),
+            last_error: Mutex::default(),
+        });
+        let events: Arc<dyn Events<Box<Flight>>> = Arc::new(PeerEvents { peer: Arc::downgrade(&peer), core: core.clone() });
+        let _ = peer.events.set(events);
+        peer
+    }
+
+    /// Give it *flight*, or get it back if it takes no more now.
+    #[inline]
+    pub fn submit(&self, lane: usize, flight: Box<Flight>, now: Instant) -> Result<(), Box<Flight>> {
+        let Some(events) = self.events.get() else { return Err(flight) };
+        self.outstanding.fetch_add(1, Relaxed);
+        self.links[lane].submit(flight, now, events).inspect_err(|_| {
+            self.outstanding.fetch_sub(1, Relaxed);
+        })
+    }
+
+    /// How much it has to do: our calls, and what it says waits there.
+    #[inline]
+    pub fn load(&self) -> i64 {
+        self.outstanding.load(Relaxed) + i64::from(self.waiting_rows.load(Relaxed))
+    }
+
+    /// Calls that it has not answered.
+    pub fn outstanding(&self) -> i64 {
+        self.outstanding.load(Relaxed)
+    }
+
+    /// Rows that it last said wait there.
+    pub fn waiting_rows(&self) -> u32 {
+        self.waiting_rows.load(Relaxed)
+    }
+
+    /// Links that are up.
+    pub fn links(&self) -> usize {
+        self.links.iter().filter(|link| link.is_up()).count()
+    }
+
+    /// Why it failed last.
+    pub fn last_error(&self) -> String {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it is left out because it failed.
+    #[inline]
+    pub fn is_ejected(&self, now: Instant) -> bool {
+        let until_ns = self.ejected_until_ns.load(Relaxed);
+        until_ns > 0 && (now.saturating_duration_since(self.began).as_nanos() as u64) < until_ns
+    }
+
+    /// Take no more calls; links end when those that are open have been answered.
+    pub fn retire(&self) {
+        for link in &self.links {
+            link.retire();
+        }
+    }
+
+    #[inline]
+    fn note_answer(&self, waiting_rows: u32) {
+        self.outstanding.fetch_sub(1, Relaxed);
+        self.waiting_rows.store(waiting_rows, Relaxed);
+        if self.failures.load(Relaxed) != 0 {
+            self.failures.store(0, Relaxed);
+            self.ejected_until_ns.store(0, Relaxed);
+        }
+    }
+
+    /// Leave it out for a while. Each failure of one of its links counts.
+    fn eject(&self, error: Option<&Error>) {
+        let failures = self.failures.fetch_add(1, Relaxed);
+        let pause = (FIRST_EJECTION * (1 << failures.min(10))).min(LONGEST_EJECTION);
+        // Spread by a quarter, so that those that lost it do not all come back together.
+        let now = self.began.elapsed();
+        let spread = pause.mul_f64(f64::from(now.subsec_nanos() % 1024) / 4096.0);
+        self.ejected_until_ns.store((now + pause + spread).as_nanos() as u64, Relaxed);
+        if let Some(error) = error {
+            error.message.as_ref().clone_into(&mut self.last_error.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+}
+
+struct PeerEvents {
+    peer: Weak<Peer>,
+    core: Weak<Core>,
+}
+
+impl PeerEvents {
+    /// Without a peer or a core there is nobody to try again: what is dropped answers for itself.
+    #[inline]
+    fn alive(&self) -> Option<(Arc<Peer>, Arc<Core>)> {
+        Some((self.peer.upgrade()?, self.core.upgrade()?))
+    }
+}
+
+impl Events<Box<Flight>> for PeerEvents {
+    #[inline]
+    fn outcome(&self, flight: Box<Flight>, head: OutcomeHead, outputs: Bytes) {
+        if let Some(peer) = self.peer.upgrade() {
+            peer.note_answer(head.waiting_rows);
+        }
+        match head.failure {
+            None => flight.land(head, outputs),
+            Some(failure) => match self.core.upgrade() {
+                Some(core) => core.refused(flight, failure),
+                None => flight.fail(failure),
+            },
+        }
+    }
+
+    fn lost(&self, flight: Box<Flight>, error: &Error, reached: bool) {
+        let Some((peer, core)) = self.alive() else { return };
+        peer.outstanding.fetch_sub(1, Relaxed);
+        core.lost(flight, error, reached);
+    }
+
+    fn over(&self, flight: Box<Flight>) {
+        if let Some(peer) = self.peer.upgrade() {
+            peer.outstanding.fetch_sub(1, Relaxed);
+        }
+        flight.give_up(Instant::now());
+    }
+
+    fn ended(&self, error: Option<&Error>) {
+        let Some((peer, core)) = self.alive() else { return };
+        peer.waiting_rows.store(0, Relaxed);
+        peer.eject(error);
+        if let Some(error) = error {
+            core.registry.links.ejected.add(1);
+            let (name, address) = (&*peer.at.name, &*peer.at.address);
+            tracing::info!(event = "peer_lost", peer = name, address, reason = &*error.message);
+        }
+    }
+}
