@@ -8,10 +8,12 @@ import click
 from bettong._cli.session import Session, pass_global_options
 
 _COMMANDS = {
+    "cluster": "bettong._cli.cluster:cluster",
     "completion": "bettong._cli.completion:completion",
     "demo": "bettong._demo.command:demo",
     "infer": "bettong._cli.infer:infer",
     "logs-level": "bettong._cli.status:logs_level",
+    "members": "bettong._cli.members:members",
     "model": "bettong._cli.model:model",
     "pipeline": "bettong._cli.pipeline:pipeline",
     "serve": "bettong._cli.serve:serve",

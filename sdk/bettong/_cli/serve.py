@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bettong._cli.session import server_errors
+
 if TYPE_CHECKING:
     from bettong_gateway.config import GatewayConfig
     from bettong_gateway.serve import ModelFile
@@ -115,14 +117,10 @@ def _name_of(path: Path) -> str:
 def _run(flags: dict[str, Any], models: "Sequence[ModelFile]") -> None:
     import asyncio
 
-    from bettong._errors import StartError
     from bettong_gateway.config import load_config
-    from bettong_kit.errors import BettongError as ServerError
 
-    try:
+    with server_errors():
         asyncio.run(_serve(load_config(flags), models))
-    except ServerError as error:
-        raise StartError(error.message) from error
 
 
 async def _serve(config: "GatewayConfig", models: "Sequence[ModelFile]") -> None:

@@ -1,8 +1,9 @@
 """What the commands share: the server they talk to and how they print."""
 
+import contextlib
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -70,6 +71,22 @@ def _session_of(context: click.Context, url: str | None, output: str | None) -> 
     session = replace(before, url=url or before.url, output=output or before.output)
     context.obj = session
     return session
+
+
+@contextlib.contextmanager
+def server_errors() -> Iterator[None]:
+    """Give errors of the services that run in this process the name of ours, so that they are one line.
+
+    Raises:
+        StartError: In place of theirs.
+    """
+    from bettong._errors import StartError
+    from bettong_kit.errors import BettongError
+
+    try:
+        yield
+    except BettongError as error:
+        raise StartError(error.message) from error
 
 
 def table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

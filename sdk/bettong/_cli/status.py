@@ -1,32 +1,33 @@
 """`bettong status` and `bettong logs-level`: how a server does, and how much it says."""
 
-import sys
-import threading
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from bettong._cli.members import lost_line
 from bettong._cli.session import Session, pass_global_options, table
+from bettong._cli.watching import show_watched, watch_options
 
 if TYPE_CHECKING:
     from bettong._client import Client
+    from bettong.v1 import deployments_pb2
 
 
 @click.command()
-@click.option("--watch", is_flag=True, help="Show it again and again until Ctrl-C.")
-@click.option("--interval", type=click.FloatRange(0.1), default=1.0, help="Seconds between two looks, with --watch.")
+@watch_options
 @pass_global_options
 def status(session: Session, *, watch: bool, interval: float) -> None:
-    """Show where the server listens, what it serves and how much it has done."""
+    """Show where the server listens, what it serves and how much it has done; in a cluster, what is ready where."""
     with session.connect() as client:
-        details = _details(client)
-        session.show(details, _text(details))
-        pause = threading.Event()
-        while watch and not pause.wait(interval):
+
+        def look() -> tuple[Any, str]:
             details = _details(client)
-            if sys.stdout.isatty() and not session.is_json:
-                click.clear()
-            session.show(details, _text(details))
+            return details, _text(details)
+
+        show_watched(session, look, watch=watch, interval=interval)
 
 
 @click.command("logs-level")
@@ -43,7 +44,6 @@ def logs_level(session: Session, level: str) -> None:
 
 
 def _details(client: "Client") -> dict[str, Any]:
-    from bettong._deployments import state_name
     from bettong.v1 import server_pb2
 
     request = server_pb2.GetStatusRequest()
@@ -53,17 +53,26 @@ def _details(client: "Client") -> dict[str, Any]:
     details["uptime_s"] = round(reply.uptime_s, 1)
     details |= {name: getattr(reply, name) for name in ("answered", "refused", "failed", "in_flight")}
     details["runtimes"] = dict(reply.runtimes)
-    details["deployments"] = [
-        {
-            "pipeline": deployment.pipeline,
-            "version": deployment.version,
-            "serving": deployment.serving_version or None,
-            "state": state_name(deployment.state),
-            "reason": deployment.reason,
-        }
-        for deployment in reply.deployments
-    ]
+    details |= {"cluster": reply.cluster, "member": reply.member}
+    lost_ms = reply.coordination.lost_since_ms
+    details["etcd_lost_since"] = dt.datetime.fromtimestamp(lost_ms / 1000, tz=dt.UTC).isoformat() if lost_ms else None
+    details["etcd_lost_reason"] = reply.coordination.lost_reason
+    details["deployments"] = [_deployment(deployment) for deployment in reply.deployments]
     return details
+
+
+def _deployment(message: "deployments_pb2.Deployment") -> dict[str, Any]:
+    from bettong._deployments import deployment_from_pb
+
+    found = deployment_from_pb(message)
+    return {
+        "pipeline": found.pipeline,
+        "version": found.version,
+        "serving": found.serving_version,
+        "state": found.state,
+        "reason": found.reason,
+        "replicas": [asdict(replica) for replica in found.replicas],
+    }
 
 
 def _text(details: dict[str, Any]) -> str:
@@ -71,10 +80,23 @@ def _text(details: dict[str, Any]) -> str:
     lines = [
         f"Bettong {details['version']} is {details['state'].lower()} for {details['uptime_s']:g} s",
         f"process {details['pid']}, {details['lanes']} lanes, {runtimes}, state in {details['data_path']}",
+        *([f"gateway {details['member']} of cluster {details['cluster']}"] if details["cluster"] else []),
+        *lost_line(details["etcd_lost_since"], details["etcd_lost_reason"]),
         f"data http://{details['data_address']}, control {details['control_address']}, metrics {details['metrics_address']}",
         ", ".join(
             f"{name.replace('_', ' ')} {details[name]}" for name in ("answered", "refused", "failed", "in_flight")
         ),
     ]
-    rows = [list(deployment.values()) for deployment in details["deployments"]]
-    return "\n".join([*lines, *([table(list(details["deployments"][0]), rows)] if rows else ["nothing is deployed"])])
+    return "\n".join([*lines, *_deployments_text(details["deployments"])])
+
+
+def _deployments_text(deployments: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a table of what is deployed, and in a cluster one of what is where."""
+    if not deployments:
+        return ["nothing is deployed"]
+    columns = [name for name in deployments[0] if name != "replicas"]
+    tables = [table(columns, [[found[name] for name in columns] for found in deployments])]
+    replicas = [{"pipeline": found["pipeline"]} | replica for found in deployments for replica in found["replicas"]]
+    if replicas:
+        tables += ["", table(list(replicas[0]), [list(replica.values()) for replica in replicas])]
+    return tables

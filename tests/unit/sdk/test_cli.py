@@ -30,7 +30,8 @@ def _commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Comman
 
 COMMANDS = dict(_commands(cli, "bettong"))
 EXPECTED = {
-    *("completion", "demo", "infer", "logs-level", "serve", "status", "up", "version"),
+    *("completion", "demo", "infer", "logs-level", "members", "serve", "status", "up", "version"),
+    *(f"cluster {name}" for name in ("kill", "pause", "resume", "start", "status", "stop", "up")),
     *("model upload", "model list", "model show", "model configure", "model delete"),
     *("pipeline create", "pipeline list", "pipeline show", "pipeline deploy", "pipeline undeploy", "pipeline delete"),
 }
@@ -38,7 +39,11 @@ EXPECTED = {
 
 def test_every_command_is_there() -> None:
     """What the documentation promises can be called."""
-    assert {f"bettong {name}" for name in EXPECTED} | {"bettong model", "bettong pipeline"} == COMMANDS.keys()
+    assert {f"bettong {name}" for name in EXPECTED} | {
+        "bettong cluster",
+        "bettong model",
+        "bettong pipeline",
+    } == COMMANDS.keys()
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if "demo" not in name])
@@ -66,6 +71,8 @@ def test_help_exits_well(name: str, capsys: pytest.CaptureFixture[str]) -> None:
         (["up", "--port", "99999"], "99999 is not in the range"),
         (["logs-level", "loud"], "'loud' is not one of"),
         (["serve", "none.onnx"], "none.onnx is no file"),
+        (["cluster", "up", "--executors", "0"], "0 is not in the range"),
+        (["cluster", "kill"], "Missing argument 'NAME'"),
         (["model", "configure", "m", "--max-rows", "4", "--single"], "--single goes neither with --max-delay-ms"),
         (["model", "configure", "m", "--max-delay-ms", "4", "--single"], "--single goes neither with --max-delay-ms"),
     ],
@@ -86,6 +93,7 @@ def test_misuse_is_one_line_and_exit_code_2(
     "arguments",
     [
         ["status"],
+        ["members", "--watch"],
         ["model", "list"],
         ["model", "upload", "m", "f.onnx"],
         ["pipeline", "list"],
