@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bettong_kit.errors import ConfigError
-from bettong_kit.membership.settings import ClusterSettings, load_cluster_settings
+from bettong_kit.membership.settings import ClusterSettings, load_cluster_settings, load_member_settings
 
 BLOBS = "s3://bucket/models"
 
@@ -31,6 +31,18 @@ def test_flags_variables_and_file_are_read(tmp_path: Path) -> None:
     assert found == ClusterSettings(etcd="a, b:4", name="g1", blobs="file:///b")
     with pytest.raises(ConfigError, match="'port' is not a setting"):
         load_cluster_settings({}, {}, file=file)
+
+
+def test_a_role_and_its_cluster_are_read_together(tmp_path: Path) -> None:
+    """From one file that holds both, and nothing else."""
+    file = tmp_path / "bettong.toml"
+    file.write_text(f'etcd = "x:1"\nblobs = "{BLOBS}"\nport = 7')
+    own, cluster = load_member_settings(Beside, {"name": "e1"}, {"BETTONG_CONFIG": str(file)})
+    assert (own, cluster) == (Beside(port=7), ClusterSettings(etcd="x:1", blobs=BLOBS, name="e1"))
+    assert load_member_settings(Beside, {"etcd": "a", "blobs": BLOBS}, {})[0] == Beside()
+    file.write_text("ports = 7")
+    with pytest.raises(ConfigError, match="'ports' is not a setting; known: advertise, blobs, cluster, etcd"):
+        load_member_settings(Beside, {}, {"BETTONG_CONFIG": str(file)})
 
 
 def test_endpoints_have_a_port_and_no_scheme() -> None:

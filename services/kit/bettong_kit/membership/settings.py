@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bettong_kit.config import load_settings
+from bettong_kit.config import SettingsT, load_settings
 from bettong_kit.errors import ConfigError
 from bettong_kit.etcd.settings import EtcdSettings
 from bettong_kit.membership.certificates import check_authority, check_certificate
 from bettong_kit.membership.members import check_name
 
 PREFIX = "BETTONG_"
+FILE_VARIABLE = "BETTONG_CONFIG"
 ETCD_PORT = 2379
 _MAX_PORT = 65_535
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)(:(?P<port>[0-9]{1,5}))?")
@@ -144,6 +145,20 @@ def load_cluster_settings(
         ConfigError: Names the setting, where its value came from and what was expected.
     """
     return load_settings(ClusterSettings, prefix=PREFIX, flags=flags, environment=environment, file=file, beside=beside)
+
+
+def load_member_settings(
+    kind: type[SettingsT], flags: Mapping[str, object], environment: Mapping[str, str]
+) -> tuple[SettingsT, ClusterSettings]:
+    """Read the settings of a role and of its cluster, from the same flags, variables and file that `BETTONG_CONFIG` names.
+
+    Raises:
+        ConfigError: Names the setting, where its value came from and what was expected.
+    """
+    named = environment.get(FILE_VARIABLE)
+    file = Path(named) if named else None
+    own = load_settings(kind, prefix=PREFIX, flags=flags, environment=environment, file=file, beside=(ClusterSettings,))
+    return own, load_cluster_settings(flags, environment, file=file, beside=(kind,))
 
 
 def _origin(name: str) -> str:
