@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 
+from bettong.internal.v1 import snapshot_pb2
 from bettong_domain.forwarding import ForwardingTable
 from bettong_domain.models import BatchMode, Framework, ModelId, Signature, TensorSpec
 from bettong_domain.pipelines import PipelineKey
@@ -32,12 +33,17 @@ class FakeEngine:
         self.forwarded: dict[str, Program] = {}
         self.hosted: dict[PipelineKey, Program] = {}
         self.table = ForwardingTable()
+        self.linked: set[str] = set()
+        """Peers that links are up to."""
         self.unavailable: dict[str, str] = {}
         self.refuse: dict[str, BettongError] = {}
         """Errors to raise when a pipeline's program is served, by pipeline."""
 
-    async def load_model(self, model_id: str, path: Path, _framework: Framework, mode: BatchMode | None) -> Signature:
+    async def load_model(
+        self, model_id: str, path: Path, _framework: Framework, mode: BatchMode | None, *, checked: bool = False
+    ) -> Signature:
         """Read a file's signature."""
+        del checked
         if model_id not in self.loaded:
             self.loads += 1
             self.loaded[model_id] = _signature(path, mode)
@@ -56,9 +62,10 @@ class FakeEngine:
         unavailable: Sequence[tuple[str, str]] = (),
     ) -> None:
         """Remember what is served."""
-        for program in serve:
+        for program in (*serve, *forward):
             if program.key.name in self.refuse:
                 raise self.refuse[program.key.name]
+        for program in serve:
             missing = program.model_ids - self.loaded.keys()
             if missing:
                 raise BettongError(f"models are not loaded: {sorted(missing)}")
@@ -89,6 +96,10 @@ class FakeEngine:
     async def forward_to(self, table: ForwardingTable) -> None:
         """Remember where calls go."""
         self.table = table
+
+    def forwarder_status(self) -> snapshot_pb2.ForwarderStatus:
+        """Return whom links are up to."""
+        return snapshot_pb2.ForwarderStatus(peers=[snapshot_pb2.PeerStatus(name=name, links=1) for name in self.linked])
 
     async def wait_answered(self, _pipeline: str, _timeout_s: float) -> bool:
         """Return at once, because nothing is ever in flight."""

@@ -38,7 +38,7 @@ impl Server {
         })?;
         let registry = Arc::new(Registry::default());
         let gateway = Gateway::new(gateway_config(), registry.clone(), executor.reactors(), Box::new(drop), None);
-        let fraud = OnnxModel::load(Arc::new(OnnxRuntime::open(library)?), model, None)?;
+        let fraud = OnnxModel::load(Arc::new(OnnxRuntime::open(library)?), model, None, false)?;
         let models: Vec<(&'static str, Arc<dyn Model>)> =
             vec![("noop", Arc::new(NoOp::new())), ("fraud", Arc::new(Steady::new(fraud)))];
         let serve = models.iter().map(|(name, model)| entry(name, model, &registry, &executor)).collect::<Result<_, _>>()?;

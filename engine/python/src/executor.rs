@@ -122,7 +122,7 @@ pub fn load_onnx(runtime: &Arc<OnnxRuntime>, spec: &internal::ModelSpec) -> PyRe
     if spec.framework() != bettong_wire::proto::bettong::v1::Framework::Onnx {
         return Err(from_frame(&Error::invalid("the framework is not one that this engine runs")));
     }
-    let model = OnnxModel::load(runtime.clone(), Path::new(&spec.path), batch_mode(spec.batch_mode));
+    let model = OnnxModel::load(runtime.clone(), Path::new(&spec.path), batch_mode(spec.batch_mode), spec.checked);
     Ok(Arc::new(model.map_err(|error| from_load(&error))?))
 }
 

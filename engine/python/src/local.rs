@@ -42,7 +42,8 @@ impl Local {
             let mut loaded: HashMap<String, Arc<dyn Model>> = HashMap::new();
             for (id, path) in models {
                 // The id ends with the batch mode that the program was compiled for, which the file itself implies.
-                let spec = internal::ModelSpec { id: id.clone(), path, framework: 1, batch_mode: message.batch_mode };
+                let spec =
+                    internal::ModelSpec { id: id.clone(), path, framework: 1, batch_mode: message.batch_mode, checked: true };
                 loaded.insert(id, load_onnx(&runtime, &spec)?);
             }
             self::program(&message, &loaded, DEFAULT_BATCH_ROWS).map_err(|error| from_frame(&error))

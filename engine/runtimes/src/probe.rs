@@ -29,36 +29,48 @@ pub struct Probed {
     pub row_time: Option<Duration>,
 }
 
+type Outputs = SmallVec<[Tensor; 2]>;
+
 /// Free dimensions other than rows are probed with this size.
 const FREE_DIM: i64 = 1;
 
-/// Runs of one row that are timed, after those that warm up.
+/// Runs of one row that are timed, after one that warms up.
 const TIMED_RUNS: usize = 3;
 
-/// Rows that are run alone and together.
-const ROWS: usize = 3;
+/// A model whose row takes longer is run as little as will do.
+const SLOW_ROW: Duration = Duration::from_millis(50);
 
-/// Run the model on made-up rows.
-pub fn probe(model: &dyn Model, inputs: &[Declared], outputs: &[Declared]) -> Probed {
+/// Run the model on made-up rows. `known` is how its rows may be joined where that has been found out before; then it is only
+/// timed.
+pub fn probe(model: &dyn Model, inputs: &[Declared], outputs: &[Declared], known: Option<BatchMode>) -> Probed {
     let declared = declared_mode(inputs, outputs);
     // Made-up numbers may be outside of what a model takes (an index, say); zeros are nearly always inside.
-    let Some(filling) = [Filling::Varied, Filling::Zeros].into_iter().find(|&filling| run(model, inputs, &[0], filling).is_ok())
-    else {
+    let fillings = [Filling::Varied, Filling::Zeros];
+    let Some((filling, first, first_time)) = fillings.into_iter().find_map(|filling| first_run(model, inputs, filling)) else {
         let trusted = declared == BatchMode::Rows && one_symbol(inputs, outputs);
         let batch_mode = if trusted || declared == BatchMode::Single { declared } else { BatchMode::Whole };
-        return Probed { batch_mode, row_time: None };
+        return Probed { batch_mode: known.unwrap_or(batch_mode), row_time: None };
     };
-    let independent = || rows_are_independent(model, inputs, filling).unwrap_or(false);
-    let batch_mode = match declared {
+    let slow = first_time >= SLOW_ROW;
+    let independent = || rows_are_independent(model, inputs, filling, first.clone(), slow).unwrap_or(false);
+    let batch_mode = known.unwrap_or_else(|| match declared {
         BatchMode::Rows if independent() => BatchMode::Rows,
-        BatchMode::Single if run(model, inputs, &[0], filling).is_ok_and(|one| gives_rows(&one, 1)) => BatchMode::Single,
+        BatchMode::Single if gives_rows(&first, 1) => BatchMode::Single,
         _ => BatchMode::Whole,
-    };
+    });
     let timed = |_| {
         let start = Instant::now();
         run(model, inputs, &[0], filling).ok().map(|_| start.elapsed())
     };
-    Probed { batch_mode, row_time: (0..TIMED_RUNS).filter_map(timed).min() }
+    // What warming up costs is small beside a slow row.
+    let row_time = if slow { Some(first_time) } else { (0..TIMED_RUNS).filter_map(timed).min() };
+    Probed { batch_mode, row_time }
+}
+
+/// Run one made-up row, if the model takes it. Return what it gave, and how long that took.
+fn first_run(model: &dyn Model, inputs: &[Declared], filling: Filling) -> Option<(Filling, Outputs, Duration)> {
+    let start = Instant::now();
+    run(model, inputs, &[0], filling).ok().map(|outputs| (filling, outputs, start.elapsed()))
 }
 
 /// What the first dimensions say: all free, all one, or something else.
@@ -84,13 +96,17 @@ fn gives_rows(outputs: &[Tensor], rows: i64) -> bool {
     outputs.iter().all(|output| output.shape.first() == Some(&rows))
 }
 
-/// Whether rows give the same alone, together, and together in another order.
-fn rows_are_independent(model: &dyn Model, inputs: &[Declared], filling: Filling) -> Result<bool> {
-    let orders: [&[usize]; 2] = [&[0, 1, 2], &[2, 0, 1]];
-    let alone = (0..ROWS).map(|row| run(model, inputs, &[row], filling)).collect::<Result<Vec<_>>>()?;
+/// Whether rows give the same alone, together, and together in another order. `first` is what the first row gave alone.
+fn rows_are_independent(model: &dyn Model, inputs: &[Declared], filling: Filling, first: Outputs, slow: bool) -> Result<bool> {
+    let orders: [&[usize]; 2] = if slow { [&[0, 1], &[1, 0]] } else { [&[0, 1, 2], &[2, 0, 1]] };
+    let rows = orders[0].len();
+    let mut alone = vec![first];
+    for row in 1..rows {
+        alone.push(run(model, inputs, &[row], filling)?);
+    }
     for order in orders {
         let together = run(model, inputs, order, filling)?;
-        if !gives_rows(&together, ROWS as i64) {
+        if !gives_rows(&together, rows as i64) {
             return Ok(false);
         }
         for (place, &row) in order.iter().enumerate() {
@@ -156,7 +172,7 @@ impl Filling {
 }
 
 /// Run made-up *rows*, by their numbers.
-fn run(model: &dyn Model, inputs: &[Declared], rows: &[usize], filling: Filling) -> Result<SmallVec<[Tensor; 2]>> {
+fn run(model: &dyn Model, inputs: &[Declared], rows: &[usize], filling: Filling) -> Result<Outputs> {
     let shapes: Vec<Shape> = inputs.iter().map(|input| sized(&input.spec.shape, rows.len() as i64)).collect();
     let given = inputs.iter().zip(&shapes);
     let data: Vec<(Vec<u64>, usize)> =

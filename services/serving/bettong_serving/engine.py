@@ -24,7 +24,7 @@ from bettong_kit.errors import (
 )
 from bettong_serving import messages
 from bettong_serving.config import ServingConfig
-from bettong_serving.ports import ForwarderSettings, Links
+from bettong_serving.ports import Links, Place
 
 OnControl = Callable[[str, str, bettong_engine.ControlReply], None]
 ControlReply = bettong_engine.ControlReply
@@ -73,7 +73,8 @@ class Engine:
         control_address: str = "",
         on_control: OnControl = refuse_control,
         links: Links = Links.NONE,
-        forwarder: ForwarderSettings | None = None,
+        place: Place | None = None,
+        forwards: bool = False,
     ) -> None:
         """Start the lanes; nothing listens yet.
 
@@ -82,7 +83,8 @@ class Engine:
             control_address: `host:port` of the control plane, which clients are told.
             on_control: Takes requests for the control plane that arrive on the data port.
             links: Which calls of other processes are taken.
-            forwarder: Who we are to other processes; None forwards nothing.
+            place: Who we are in a cluster; None for one process.
+            forwards: Whether requests can be forwarded to other processes of that cluster.
 
         Raises:
             StartError: ONNX Runtime cannot be opened.
@@ -90,13 +92,12 @@ class Engine:
         try:
             library = str(onnxruntime_library())
             self._executor = bettong_engine.Executor(messages.executor_config(config, library).SerializeToString())
-            self._forwarder = _forwarder(self._executor, forwarder) if forwarder else None
+            self._forwarder = _forwarder(self._executor, place) if place and forwards else None
             gateway = messages.gateway_config(
-                config, control_address=control_address, version=engine_version(), links=links
+                config, control_address=control_address, version=engine_version(), links=links, place=place
             )
-            given = (self._executor, gateway.SerializeToString(), on_control)
-            self._gateway = (
-                bettong_engine.Gateway(*given, self._forwarder) if forwarder else bettong_engine.Gateway(*given)
+            self._gateway = bettong_engine.Gateway(
+                self._executor, gateway.SerializeToString(), on_control, self._forwarder
             )
         except bettong_engine.EngineError as error:
             raise StartError(f"the engine cannot start: {error}") from error
@@ -116,13 +117,16 @@ class Engine:
         except bettong_engine.EngineError as error:
             raise AddressInUseError(f"{error}; choose another port with --port") from error
 
-    async def load_model(self, model_id: str, path: Path, framework: Framework, mode: BatchMode | None) -> Signature:
+    async def load_model(
+        self, model_id: str, path: Path, framework: Framework, mode: BatchMode | None, *, checked: bool = False
+    ) -> Signature:
         """Load a file; see `ModelEngine.load_model`."""
         spec = snapshot_pb2.ModelSpec(
             id=model_id,
             path=str(path),
             framework=converters.FRAMEWORKS[framework],
             batch_mode=converters.BATCH_MODES[mode] if mode else models_pb2.BATCH_MODE_UNSPECIFIED,
+            checked=checked,
         )
         try:
             signature = await asyncio.to_thread(self._executor.load_model, spec.SerializeToString())
@@ -202,14 +206,14 @@ class Engine:
         await asyncio.to_thread(self._gateway.close)
         await asyncio.to_thread(self._executor.close)
 
-    def _known_forwarder(self) -> "bettong_engine.Forwarder":
+    def _known_forwarder(self) -> bettong_engine.Forwarder:
         if self._forwarder is None:
             raise TypeError("this engine was made without a forwarder")
         return self._forwarder
 
 
-def _forwarder(executor: bettong_engine.Executor, settings: ForwarderSettings) -> "bettong_engine.Forwarder":
-    message = messages.forwarder_config(settings, engine_version())
+def _forwarder(executor: bettong_engine.Executor, place: Place) -> bettong_engine.Forwarder:
+    message = messages.forwarder_config(place, engine_version())
     return bettong_engine.Forwarder(executor, message.SerializeToString())
 
 

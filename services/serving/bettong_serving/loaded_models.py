@@ -25,9 +25,11 @@ class LoadedModels:
         """
         # Counted before the wait: a release by somebody else must not unload what is being loaded.
         self._users[step.model_id] += 1
+        # Found out at the upload, so that it need not be tried again; what somebody asked for instead must be.
         mode = batch_mode_of(step.model.signature, step.model.config)
+        checked = mode is step.model.signature.batch_mode
         path = self._blobs.path(step.model.sha256)
-        await self._engine.load_model(step.model_id, path, step.model.framework, mode)
+        await self._engine.load_model(step.model_id, path, step.model.framework, mode, checked=checked)
 
     def release(self, model_ids: Iterable[ModelId]) -> None:
         """Count one user less of each; models without users are unloaded."""

@@ -8,7 +8,7 @@ from bettong_domain.forwarding import ForwardingTable, Peer
 from bettong_domain.pipelines import PipelineKey
 from bettong_domain.plans import Program
 from bettong_serving.config import ServingConfig
-from bettong_serving.ports import ForwarderSettings, Links
+from bettong_serving.ports import Links, Place
 
 _LINKS = {
     Links.NONE: snapshot_pb2.LINK_SERVICE_NONE,
@@ -31,7 +31,7 @@ def executor_config(config: ServingConfig, library: str) -> snapshot_pb2.Executo
 
 
 def gateway_config(
-    config: ServingConfig, *, control_address: str, version: str, links: Links
+    config: ServingConfig, *, control_address: str, version: str, links: Links, place: Place | None
 ) -> snapshot_pb2.GatewayConfig:
     """Return what the ports are started with."""
     return snapshot_pb2.GatewayConfig(
@@ -48,21 +48,17 @@ def gateway_config(
         keep_alive_s=config.keep_alive_s,
         read_timeout_s=config.read_timeout_s,
         links=_LINKS[links],
+        identity=_identity(place, version) if place else None,
     )
 
 
-def forwarder_config(settings: ForwarderSettings, version: str) -> snapshot_pb2.ForwarderConfig:
+def forwarder_config(place: Place, version: str) -> snapshot_pb2.ForwarderConfig:
     """Return what the forwarder is started with."""
-    return snapshot_pb2.ForwarderConfig(
-        cluster=settings.cluster,
-        role=settings.role,
-        member=settings.member,
-        epoch=settings.epoch,
-        version=version,
-        silence_ms=settings.silence_ms,
-        max_attempts=settings.max_attempts,
-        default_timeout_ms=settings.default_timeout_ms,
-    )
+    return snapshot_pb2.ForwarderConfig(identity=_identity(place, version))
+
+
+def _identity(place: Place, version: str) -> snapshot_pb2.Identity:
+    return snapshot_pb2.Identity(cluster=place.cluster, role=place.role, member=place.member, version=version)
 
 
 def forwarding_table(revision: int, table: ForwardingTable) -> snapshot_pb2.ForwardingTable:

@@ -23,26 +23,29 @@ class Links(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class ForwarderSettings:
-    """Who we are to the processes that calls are forwarded to, and how hard it is tried; 0 leaves a choice to the engine."""
+class Place:
+    """Who we are to the other processes of our cluster."""
 
     cluster: str
     role: str
     member: str
-    epoch: int = 0
-    silence_ms: int = 0
-    """A peer that has not said anything for so long is given up; 0 is 1,500."""
-    max_attempts: int = 0
-    """How often one request is tried; 0 is 4."""
-    default_timeout_ms: int = 0
-    """Requests without a deadline of their own get this one; 0 is 60,000."""
+    """Name among those of the role."""
 
 
 class ModelLoader(Protocol):
     """Holds loaded models."""
 
-    async def load_model(self, model_id: str, path: Path, framework: Framework, mode: BatchMode | None) -> Signature:
+    async def load_model(
+        self, model_id: str, path: Path, framework: Framework, mode: BatchMode | None, *, checked: bool = False
+    ) -> Signature:
         """Load a file and return its signature; loading an id again is free.
+
+        Args:
+            model_id: Under which programs name it.
+            path: Where the file is.
+            framework: What it was made with.
+            mode: How its rows may be joined; None to find out by trying.
+            checked: The model is known to allow *mode*, which need not be tried again.
 
         Raises:
             InvalidModelError: The file is damaged, not a model, or needs a newer runtime.

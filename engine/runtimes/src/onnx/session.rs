@@ -48,8 +48,14 @@ enum End {
 }
 
 impl OnnxModel {
-    /// Load the file at *path* and run it once with zeros. *mode* overrides how rows may be joined.
-    pub fn load(runtime: Arc<OnnxRuntime>, path: &Path, mode: Option<BatchMode>) -> std::result::Result<Self, LoadError> {
+    /// Load the file at *path* and try it with made-up rows. *mode* overrides how rows may be joined; `checked`: the model is
+    /// known to allow it, and is not tried again.
+    pub fn load(
+        runtime: Arc<OnnxRuntime>,
+        path: &Path,
+        mode: Option<BatchMode>,
+        checked: bool,
+    ) -> std::result::Result<Self, LoadError> {
         let invalid = |message: String| LoadError::InvalidModel(reason(&message, path));
         let info = ModelInfo { inputs: vec![], outputs: vec![], batch_mode: BatchMode::Whole, row_time: None };
         let names = || Names::new(vec![]);
@@ -61,7 +67,7 @@ impl OnnxModel {
         model.input_names = Names::new(input_names);
         model.output_names = Names::new(output_names);
         let (inputs, outputs): (Vec<Declared>, Vec<Declared>) = (inputs, outputs);
-        let probed = probe(&model, &inputs, &outputs);
+        let probed = probe(&model, &inputs, &outputs, mode.filter(|_| checked));
         let spec = |declared: Vec<Declared>| declared.into_iter().map(|d| d.spec).collect();
         let batch_mode = allowed(mode, probed.batch_mode).map_err(LoadError::InvalidModel)?;
         model.info = ModelInfo { inputs: spec(inputs), outputs: spec(outputs), batch_mode, row_time: probed.row_time };

@@ -52,12 +52,15 @@ class ModelSpec(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     FRAMEWORK_FIELD_NUMBER: _builtins.int
     BATCH_MODE_FIELD_NUMBER: _builtins.int
+    CHECKED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Key under which programs name it: the SHA-256 of the file and of the settings that change how it runs."""
     path: _builtins.str
     """Absolute path of the file."""
     framework: _models_pb2.Framework.ValueType
     batch_mode: _models_pb2.BatchMode.ValueType
+    checked: _builtins.bool
+    """The model was loaded before and allows `batch_mode`: that is not tried again, which saves a slow model some runs."""
     def __init__(
         self,
         *,
@@ -65,10 +68,11 @@ class ModelSpec(_message.Message):
         path: _builtins.str = ...,
         framework: _models_pb2.Framework.ValueType = ...,
         batch_mode: _models_pb2.BatchMode.ValueType = ...,
+        checked: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_mode", b"batch_mode", "framework", b"framework", "id", b"id", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_mode", b"batch_mode", "checked", b"checked", "framework", b"framework", "id", b"id", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
