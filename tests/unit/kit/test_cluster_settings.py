@@ -40,6 +40,9 @@ def test_a_role_and_its_cluster_are_read_together(tmp_path: Path) -> None:
     own, cluster = load_member_settings(Beside, {"name": "e1"}, {"BETTONG_CONFIG": str(file)})
     assert (own, cluster) == (Beside(port=7), ClusterSettings(etcd="x:1", blobs=BLOBS, name="e1"))
     assert load_member_settings(Beside, {"etcd": "a", "blobs": BLOBS}, {})[0] == Beside()
+    with pytest.raises(ConfigError, match=r"--blobs \(BETTONG_BLOBS\) is missing; expected file:///folder or s3://"):
+        load_member_settings(Beside, {"etcd": "a"}, {})
+    assert load_member_settings(Beside, {"etcd": "a"}, {}, needs_blobs=False)[1] == ClusterSettings(etcd="a")
     file.write_text("ports = 7")
     with pytest.raises(ConfigError, match="'ports' is not a setting; known: advertise, blobs, cluster, etcd"):
         load_member_settings(Beside, {}, {"BETTONG_CONFIG": str(file)})
@@ -65,7 +68,6 @@ def test_endpoints_have_a_port_and_no_scheme() -> None:
         ({"cluster": "A b"}, "cluster name 'A b' must have"),
         ({"name": "-x"}, "member name '-x' must have"),
         ({"advertise": "http://h"}, "--advertise (BETTONG_ADVERTISE): 'http://h' is no address"),
-        ({"blobs": ""}, "--blobs (BETTONG_BLOBS) is missing"),
         ({"blobs": "/srv/blobs"}, "--blobs (BETTONG_BLOBS): '/srv/blobs' is unknown"),
         ({"blobs": "gs://b"}, "--blobs (BETTONG_BLOBS): 'gs://b' is unknown"),
         ({"blobs": "file://blobs"}, "--blobs (BETTONG_BLOBS): 'file://blobs' is no absolute folder"),

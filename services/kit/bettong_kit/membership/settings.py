@@ -22,6 +22,7 @@ ETCD_PORT = 2379
 _MAX_PORT = 65_535
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)(:(?P<port>[0-9]{1,5}))?")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^/].*)?")
+_BLOBS_FORMS = "file:///folder or s3://bucket/prefix"
 _WILDCARDS = frozenset({"", "0.0.0.0", "[::]", "::"})  # noqa: S104 - addresses that nobody can be reached at
 
 
@@ -38,7 +39,7 @@ class ClusterSettings:
     advertise: str = ""
     """`host[:port]` at which the others reach this member; empty is the address that it listens on."""
     blobs: str = ""
-    """Where model files are kept for all members: `file:///folder` or `s3://bucket/prefix`."""
+    """Where model files are kept for all members: `file:///folder` or `s3://bucket/prefix`; routers need none."""
     etcd_user: str = ""
     """User of etcd; a client certificate needs none."""
     etcd_password_file: Path | None = None
@@ -63,7 +64,8 @@ class ClusterSettings:
         check_name("member", self.member_name)
         if self.advertise:
             _address("advertise", self.advertise)
-        _check_blobs(self.blobs)
+        if self.blobs:
+            _check_blobs(self.blobs)
         self._check_credentials()
 
     @property
@@ -148,9 +150,15 @@ def load_cluster_settings(
 
 
 def load_member_settings(
-    kind: type[SettingsT], flags: Mapping[str, object], environment: Mapping[str, str]
+    kind: type[SettingsT], flags: Mapping[str, object], environment: Mapping[str, str], *, needs_blobs: bool = True
 ) -> tuple[SettingsT, ClusterSettings]:
-    """Read the settings of a role and of its cluster, from the same flags, variables and file that `BETTONG_CONFIG` names.
+    """Read the settings of a role and of its cluster.
+
+    Args:
+        kind: Settings of the role.
+        flags: Settings of both by name; those that are None count as not given.
+        environment: The variables of the process; `BETTONG_CONFIG` names a file that may hold settings of both.
+        needs_blobs: Whether the role touches model files.
 
     Raises:
         ConfigError: Names the setting, where its value came from and what was expected.
@@ -158,7 +166,10 @@ def load_member_settings(
     named = environment.get(FILE_VARIABLE)
     file = Path(named) if named else None
     own = load_settings(kind, prefix=PREFIX, flags=flags, environment=environment, file=file, beside=(ClusterSettings,))
-    return own, load_cluster_settings(flags, environment, file=file, beside=(kind,))
+    cluster = load_cluster_settings(flags, environment, file=file, beside=(kind,))
+    if needs_blobs and not cluster.blobs:
+        raise ConfigError(f"{_origin('blobs')} is missing; expected {_BLOBS_FORMS}")
+    return own, cluster
 
 
 def _origin(name: str) -> str:
@@ -188,10 +199,8 @@ def _address(setting: str, text: str) -> tuple[str, int]:
 
 def _check_blobs(text: str) -> None:
     scheme, separator, rest = text.partition("://")
-    if not text:
-        raise ConfigError(f"{_origin('blobs')} is missing; expected file:///folder or s3://bucket/prefix")
     if not separator or scheme not in {"file", "s3"}:
-        raise ConfigError(f"{_origin('blobs')}: '{text}' is unknown; expected file:///folder or s3://bucket/prefix")
+        raise ConfigError(f"{_origin('blobs')}: '{text}' is unknown; expected {_BLOBS_FORMS}")
     if scheme == "file" and not Path(rest).is_absolute():
         raise ConfigError(f"{_origin('blobs')}: '{text}' is no absolute folder; expected file:///folder")
     if scheme == "s3" and not _BUCKET.fullmatch(rest):
