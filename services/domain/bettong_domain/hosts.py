@@ -36,6 +36,8 @@ class Host:
     draining: bool = False
     reported: bool = True
     """It has said what it runs, in this epoch."""
+    acted_on: int = 0
+    """Revision of desired state that what it says is about."""
     running: Mapping[PipelineKey, Running] = field(default_factory=lambda: _NOTHING)
 
     @property
@@ -100,4 +102,4 @@ def _remembering(host: Host, before: Seen) -> Host:
     past = before.gone[host.id].host if host.id in before.gone else before.hosts.get(host.id)
     if host.reported or past is None or past.process != host.process:
         return host
-    return dataclasses.replace(host, reported=past.reported, running=past.running)
+    return dataclasses.replace(host, reported=past.reported, acted_on=past.acted_on, running=past.running)

@@ -71,13 +71,13 @@ def _can_serve(wish: Desired, situation: Situation, version: int) -> bool:
 
 
 def _is_settled(wish: Desired, situation: Situation) -> bool:
-    states = {_on(situation, name, PipelineKey(wish.pipeline, wish.version)).state for name in situation.assigned}
+    states = {_on(situation, name, wish, wish.version).state for name in situation.assigned}
     return ReplicaState.READY in states and not states & _UNDER_WAY
 
 
 def _judged(wish: Desired, situation: Situation, version: int) -> tuple[DeploymentState, str]:
     key = PipelineKey(wish.pipeline, wish.version)
-    found = {name: _on(situation, name, key) for name in situation.assigned}
+    found = {name: _on(situation, name, wish, wish.version) for name in sorted(situation.assigned)}
     failed = [f"{name}: {how.reason}" for name, how in found.items() if how.state is ReplicaState.FAILED]
     pending = [f"{name} {_described(how)}" for name, how in found.items() if how.state in _UNDER_WAY]
     reason = "; ".join(filter(None, [situation.short, *failed, *pending]))
@@ -99,18 +99,26 @@ def _described(how: Running) -> str:
     return f"is loading it{f' ({how.reason})' if how.reason else ''}"
 
 
-def _on(situation: Situation, name: str, key: PipelineKey) -> Running:
+def _on(situation: Situation, name: str, wish: Desired, version: int) -> Running:
     host = situation.executors.get(name)
-    return host.running.get(key, _WAITING) if host else _WAITING
+    found = host.running.get(PipelineKey(wish.pipeline, version), _WAITING) if host else _WAITING
+    if host and found.state is ReplicaState.FAILED and host.acted_on < wish.revision:
+        # It failed before this was asked for, and will be tried again.
+        return _WAITING
+    return found
 
 
 def _replicas(wish: Desired, situation: Situation) -> tuple[Replica, ...]:
     """Return what is where: all that is wanted on those that shall run it, and what is on others."""
-    wanted = {(PipelineKey(wish.pipeline, version), name) for version in wish.versions for name in situation.assigned}
+    wanted = {(version, name) for version in wish.versions for name in situation.assigned}
     there = {
-        (key, name) for name, host in situation.executors.items() for key in host.running if key.name == wish.pipeline
+        (key.version, name)
+        for name, host in situation.executors.items()
+        for key in host.running
+        if key.name == wish.pipeline
     }
-    placed = sorted(wanted | there)
     return tuple(
-        Replica(name, key.version, how.state, how.reason) for key, name in placed for how in [_on(situation, name, key)]
+        Replica(name, version, how.state, how.reason)
+        for version, name in sorted(wanted | there)
+        for how in [_on(situation, name, wish, version)]
     )

@@ -7,7 +7,7 @@ from bettong_catalog.registry import Registry
 from bettong_domain.deployments import Deployment, DeploymentConfig, DeploymentState, Desired
 from bettong_domain.pipelines import PipelineKey
 from bettong_gateway.progress import Progress
-from bettong_gateway.reconcile import Reconciler
+from bettong_gateway.reconciles import Reconciles
 from bettong_kit.clock import Clock
 from bettong_kit.errors import NotFoundError
 from bettong_serving.ports import ModelEngine
@@ -20,7 +20,7 @@ class DeploymentApp:
     """Writes wishes, wakes the reconciler, tells what has become of them."""
 
     def __init__(
-        self, registry: Registry, reconciler: Reconciler, progress: Progress, *, engine: ModelEngine, clock: Clock
+        self, registry: Registry, reconciler: Reconciles, progress: Progress, *, engine: ModelEngine, clock: Clock
     ) -> None:
         self._registry = registry
         self._engine = engine

@@ -8,7 +8,7 @@ from bettong_domain.models import Model, ModelKey
 from bettong_domain.names import check_name
 from bettong_domain.pipelines import Pipeline, PipelineKey, Step, check_step_count
 from bettong_domain.plans import Program, compile_program
-from bettong_gateway.reconcile import Reconciler
+from bettong_gateway.reconciles import Reconciles
 from bettong_kit.clock import Clock
 from bettong_kit.logging import get_logger
 
@@ -18,7 +18,7 @@ _log = get_logger("pipelines")
 class PipelineApp:
     """The pipeline registry."""
 
-    def __init__(self, registry: Registry, reconciler: Reconciler, *, clock: Clock) -> None:
+    def __init__(self, registry: Registry, reconciler: Reconciles, *, clock: Clock) -> None:
         self._registry = registry
         self._reconciler = reconciler
         self._clock = clock

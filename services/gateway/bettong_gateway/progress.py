@@ -1,7 +1,7 @@
 """What has become of each wish, for those who ask and those who wait."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 from bettong_domain.deployments import Deployment, DeploymentState, may_follow
 from bettong_kit.errors import UnavailableError
@@ -39,6 +39,11 @@ class Progress:
         """Drop what is known of a pipeline that was deleted."""
         self._latest.pop(pipeline, None)
         self._wake_watchers()
+
+    def keep_only(self, pipelines: Collection[str]) -> None:
+        """Drop what is known of all other pipelines."""
+        for pipeline in self._latest.keys() - set(pipelines):
+            self.forget(pipeline)
 
     def get(self, pipeline: str) -> Deployment | None:
         """Return the newest state, or None if nothing was reported."""

@@ -86,6 +86,15 @@ def test_what_fits_nowhere_says_what_is_short() -> None:
     assert (served.version, served.state, served.reason) == (2, RUNNING, short)
 
 
+def test_a_failure_from_before_the_wish_does_not_count() -> None:
+    """Who asks again for what failed is not told of the old failure: it is tried anew."""
+    again = dataclasses.replace(wish(), revision=9)
+    served = decide(again, situation(a="2f"))
+    assert (served.state, served.reason) == (STARTING, "a has not begun to load it")
+    executors = {"a": dataclasses.replace(situation(a="2f").executors["a"], acted_on=9)}
+    assert decide(again, dataclasses.replace(situation(a="2f"), executors=executors)).state is ERROR
+
+
 def test_a_version_waits_for_the_routers() -> None:
     """A gateway does not send what a router does not know yet; what serves already goes on when a router joins."""
     unrouted = {PipelineKey("p", 2): "router/r1"}

@@ -1,0 +1,72 @@
+"""Keeping a forwarder's table as what is seen of the cluster asks for; what routers and gateways have in common."""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Protocol
+
+from bettong.internal.v1 import snapshot_pb2
+from bettong_catalog.shared import placement_of, read_wishes
+from bettong_domain.deployments import Desired
+from bettong_domain.forwarding import ForwardingTable, to_executors, to_routers
+from bettong_domain.hosts import Host, Seen, look
+from bettong_domain.placement import Placement
+from bettong_kit.clock import Clock
+from bettong_kit.etcd.mirror import Snapshot
+from bettong_kit.membership.members import Member
+from bettong_serving.ports import ForwardingEngine
+
+
+class LinkedEngine(ForwardingEngine, Protocol):
+    """A forwarder that says how its peers do."""
+
+    def forwarder_status(self) -> snapshot_pb2.ForwarderStatus:
+        """Return how the forwarder and its peers do."""
+        ...
+
+
+class Forwarding:
+    """Who is there, what runs where by everybody's reckoning, and the table that follows from it. Owned by one task."""
+
+    def __init__(self, engine: LinkedEngine, *, prefix: str, clock: Clock, through_routers: bool = False) -> None:
+        """Prepare; nothing is forwarded before the first look.
+
+        Args:
+            engine: Whose forwarder it is.
+            prefix: Of the keys of desired state.
+            clock: For how long those that are gone are kept.
+            through_routers: Leave the choice of an executor to routers.
+        """
+        self._engine = engine
+        self._prefix = prefix
+        self._clock = clock
+        self._through_routers = through_routers
+        self._table: ForwardingTable | None = None
+        self._placed: tuple[object, Placement] | None = None
+        self.seen = Seen()
+        self.wishes: list[Desired] = []
+        self.placement = Placement({}, {})
+
+    async def look(self, desired: Snapshot, members: Sequence[Member], hosts: Iterable[Host]) -> bool:
+        """Look at the cluster and give the forwarder what follows, if that is news; return whether it was.
+
+        Raises:
+            BettongError: A member has an address that cannot be read; the table stays as it was.
+        """
+        self.wishes = read_wishes(desired.entries, self._prefix)
+        self.placement = self._place(members)
+        self.seen = look(self.seen, hosts, now_s=self._clock.monotonic_s(), linked=self._linked())
+        table = to_routers(self.seen) if self._through_routers else to_executors(self.seen, self.placement.assigned)
+        if table == self._table:
+            return False
+        await self._engine.forward_to(table)
+        self._table = table
+        return True
+
+    def _place(self, members: Sequence[Member]) -> Placement:
+        """Compute the placement, unless it is of the same things as the last one: reports come more often than members."""
+        things = [(wish.pipeline, wish.stopped, wish.config, wish.since) for wish in self.wishes], members
+        if self._placed is None or self._placed[0] != things:
+            self._placed = things, placement_of(self.wishes, members)
+        return self._placed[1]
+
+    def _linked(self) -> Collection[str]:
+        return {peer.name for peer in self._engine.forwarder_status().peers if peer.links}
