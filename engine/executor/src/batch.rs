@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use smallvec::SmallVec;
 
 use crate::buffer::{AlignedBuffer, is_aligned};
+use crate::crash;
 use crate::program::{Program, ProgramSpec, Source, answer};
 use crate::queue::{deadline_exceeded, still_wanted};
 
@@ -57,7 +58,9 @@ impl Runner {
         let rows: usize = batch.iter().map(|request| request.rows).sum();
         program.metrics.batch_rows.observe(rows as u64);
         program.running_rows.fetch_add(rows, Relaxed);
+        let running = crash::running(&program.crash_line);
         let outcome = self.run_requests(&program.spec, batch, rows);
+        drop(running);
         program.running_rows.fetch_sub(rows, Relaxed);
         match outcome {
             Ok((outputs, steps_ns)) => {

@@ -4,10 +4,12 @@
 //! * [`program`]: a compiled pipeline, which takes requests.
 //! * [`lane`]: one thread: its connections, its queues, its batches.
 //! * [`pool`]: compute threads for what would hold a lane up.
+//! * [`crash`]: what ran when a thread brought the process down.
 //! * [`batch`]: joining requests, running steps, splitting answers.
 
 mod batch;
 mod buffer;
+pub mod crash;
 pub mod executor;
 mod lane;
 mod pool;

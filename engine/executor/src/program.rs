@@ -88,6 +88,8 @@ pub struct Program {
     /// Unique in the process: the key of lanes' queues.
     pub(crate) id: u64,
     pub(crate) metrics: Arc<PipelineMetrics>,
+    /// Written if running it brings the process down.
+    pub(crate) crash_line: String,
     pub(crate) pool: Arc<Pool>,
     pub(crate) lanes: Arc<Lanes>,
     pub(crate) max_queue_rows: usize,
@@ -122,6 +124,7 @@ impl Program {
         Arc::new(Self {
             spec,
             id: NEXT_ID.fetch_add(1, Relaxed),
+            crash_line: format!("run {} {}\n", metrics.pipeline, metrics.version),
             metrics,
             pool: around.pool.clone(),
             lanes: around.lanes.clone(),

@@ -79,8 +79,10 @@ enum Phase {
     Down,
     /// A task connects, or has.
     Up,
-    /// The peer takes no more calls, or is not wanted any more.
+    /// The peer takes no more calls on this connection.
     Leaving,
+    /// The peer is not wanted any more.
+    Retired,
 }
 
 struct State<T> {
@@ -151,7 +153,9 @@ impl<T: Carry> Link<T> {
     #[inline]
     pub fn submit(self: &Arc<Self>, call: T, now: Instant, events: &Arc<dyn Events<T>>) -> std::result::Result<(), T> {
         let mut state = self.lock();
-        if !state.has_room(call.name().index, call.inputs().size_bytes() as u64) || state.phase == Phase::Leaving {
+        if !state.has_room(call.name().index, call.inputs().size_bytes() as u64)
+            || matches!(state.phase, Phase::Leaving | Phase::Retired)
+        {
             return Err(call);
         }
         if state.phase == Phase::Down {
@@ -167,7 +171,7 @@ impl<T: Carry> Link<T> {
 
     /// Take no more calls, and end when those that are open have been answered.
     pub fn retire(&self) {
-        self.lock().phase = Phase::Leaving;
+        self.lock().phase = Phase::Retired;
         self.waker.wake();
     }
 
@@ -294,10 +298,17 @@ impl<T: Carry> State<T> {
             .collect()
     }
 
+    /// Make no more calls on this connection: the peer takes none.
+    fn leave(&mut self) {
+        if self.phase == Phase::Up {
+            self.phase = Phase::Leaving;
+        }
+    }
+
     /// Forget the connection. Return the calls that were open, and whether they may have reached the peer.
     fn end(&mut self) -> (Vec<T>, bool) {
         let reached = std::mem::take(&mut self.open);
-        if self.phase == Phase::Up {
+        if self.phase != Phase::Retired {
             self.phase = Phase::Down;
         }
         self.writer = BundleWriter::default();
@@ -343,7 +354,7 @@ impl<T: Carry> Exchange<T> {
             let (pieces, done) = {
                 let mut state = self.link.lock();
                 let pieces = if state.writer.is_empty() { Vec::new() } else { state.writer.take() };
-                (pieces, state.phase == Phase::Leaving && state.pending.is_empty())
+                (pieces, state.phase == Phase::Retired && state.pending.is_empty())
             };
             if pieces.is_empty() {
                 return if done { Poll::Ready(Ok(())) } else { Poll::Pending };
@@ -385,7 +396,7 @@ impl<T: Carry> Exchange<T> {
                 Item::Hello(hello) if hello.window_calls > 0 => {
                     link.lock().granted = (hello.window_calls.min(1 << PLACE_BITS), hello.window_bytes);
                 }
-                Item::Leaving => link.lock().phase = Phase::Leaving,
+                Item::Leaving => link.lock().leave(),
                 Item::Ping(number) => link.lock().writer.put_pong(number),
                 Item::Hello(_) | Item::Pong(_) | Item::Name { .. } | Item::Call(..) | Item::Cancel(_) => {}
             })?;

@@ -10,6 +10,7 @@ from bettong_engine.bettong_engine import (
     InvalidModelError,
     Local,
     build_version,
+    record_crashes,
     set_log_level,
 )
 
@@ -23,5 +24,6 @@ __all__ = [
     "InvalidModelError",
     "Local",
     "build_version",
+    "record_crashes",
     "set_log_level",
 ]

@@ -19,6 +19,7 @@ __all__ = [
     "InvalidModelError",
     "Local",
     "build_version",
+    "record_crashes",
     "set_log_level",
 ]
 
@@ -179,3 +180,13 @@ def build_version() -> str:
 
 def set_log_level(level: str) -> None:
     """Set the level of the engine's own log lines: debug, info, warning or error."""
+
+def record_crashes(path: str) -> None:
+    """Have this process append a line to a file when a thread of it brings it down.
+
+    ``run <pipeline> <version>`` if it was running a program, ``load <model id>`` if it was loading a model. A process that
+    is killed from outside writes nothing. A second call changes nothing.
+
+    Raises:
+        EngineError: The file can't be opened.
+    """

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bettong_executor::Config;
+use bettong_executor::{Config, crash};
 use bettong_frame::{Dispatch, Error, Signature};
 use bettong_link::{Host, Hosted, Names};
 use bettong_runtimes::Model;
@@ -68,6 +68,8 @@ impl Core {
         if let Some(model) = self.models().get(&spec.id) {
             return Ok(model.clone());
         }
+        let line = format!("load {}\n", spec.id);
+        let _running = crash::running(&line);
         let model = load_onnx(&self.runtime, spec)?;
         Ok(self.models().entry(spec.id.clone()).or_insert(model).clone())
     }

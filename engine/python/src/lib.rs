@@ -30,7 +30,7 @@ mod bettong_engine {
     #[pymodule_export]
     use super::local::Local;
     #[pymodule_export]
-    use super::{build_version, set_log_level};
+    use super::{build_version, record_crashes, set_log_level};
 }
 
 /// Return the version of the engine.
@@ -46,4 +46,11 @@ fn set_log_level(level: &str) -> PyResult<()> {
         return Ok(());
     }
     Err(errors::engine_error("INVALID_ARGUMENT", &format!("log level '{level}' is not one of debug, info, warning, error")))
+}
+
+/// Append to the file at *path* what a thread of this process was running when it brings the process down.
+#[pyfunction]
+fn record_crashes(path: &str) -> PyResult<()> {
+    let said = |error: std::io::Error| errors::engine_error("UNAVAILABLE", &format!("{path}: {error}"));
+    bettong_executor::crash::record_to(std::path::Path::new(path)).map_err(said)
 }
