@@ -38,10 +38,20 @@ def open_frame(given: object) -> Frame:
         InvalidInputError: It is not a frame, has no rows or no columns, or its cells do not fit together.
     """
     to_table, from_reply = _kind_of(given)
-    table = to_table(given)
+    table = _with_values(to_table(given))
     if table.num_columns == 0:
         raise InvalidInputError("the frame has no columns")
     return Frame(given, table, from_reply)
+
+
+def _with_values(table: "pa.Table") -> "pa.Table":
+    """Return the table with the values of dictionary columns (categories) in place of their codes, which no model takes."""
+    import pyarrow as pa  # noqa: PLC0415 - whoever made the table has loaded it
+
+    for at, spec in enumerate(table.schema):
+        if isinstance(spec.type, pa.DictionaryType):
+            table = table.set_column(at, spec.name, table.column(at).cast(spec.type.value_type))
+    return table
 
 
 def _kind_of(given: object) -> tuple[ToTable, FromReply]:

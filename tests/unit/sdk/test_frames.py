@@ -221,6 +221,22 @@ def test_text_and_nullable_columns_are_taken() -> None:
         open_frame(pd.DataFrame({"whole": pd.array([1, None], dtype="Int64")}))
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pd.DataFrame({"merchant": pd.Categorical(["a", "b", "a"])}),
+        pl.DataFrame({"merchant": pl.Series(["a", "b", "a"], dtype=pl.Categorical)}),
+        pa.table({"merchant": pa.array(["a", "b", "a"]).dictionary_encode()}),
+    ],
+    ids=["pandas", "polars", "pyarrow"],
+)
+def test_categories_are_sent_as_their_values(frame: Any) -> None:
+    """A model takes the text, not the code that a library keeps for it."""
+    column = open_frame(frame).table.column("merchant")
+    assert not isinstance(column.type, pa.DictionaryType)
+    assert column.to_pylist() == ["a", "b", "a"]
+
+
 def test_nan_is_a_number() -> None:
     """NaN is sent as it is; whether a model may see it is not the client's to say."""
     table = open_frame(pd.DataFrame({"x": [1.0, np.nan]})).table
