@@ -46,10 +46,9 @@ def open_frame(given: object) -> Frame:
 
 def _with_values(table: "pa.Table") -> "pa.Table":
     """Return the table with the values of dictionary columns (categories) in place of their codes, which no model takes."""
-    import pyarrow as pa  # noqa: PLC0415 - whoever made the table has loaded it
-
     for at, spec in enumerate(table.schema):
-        if isinstance(spec.type, pa.DictionaryType):
+        # Asked of the type itself, because the module may be half-made while another thread imports it.
+        if hasattr(spec.type, "index_type"):
             table = table.set_column(at, spec.name, table.column(at).cast(spec.type.value_type))
     return table
 
