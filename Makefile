@@ -46,7 +46,7 @@ fmt: setup-dev  ## Format Python and Rust.
 check: setup-dev  ## Lint, types, import directions, budgets, generated code.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy sdk/bettong services/kit/bettong_kit services/domain/bettong_domain services/catalog/bettong_catalog services/serving/bettong_serving services/gateway/bettong_gateway services/executor/bettong_executor tools tests $(wildcard examples bench)
+	$(BIN)/mypy sdk/bettong services/kit/bettong_kit services/domain/bettong_domain services/catalog/bettong_catalog services/serving/bettong_serving services/gateway/bettong_gateway services/executor/bettong_executor services/router/bettong_router tools tests $(wildcard examples bench)
 	$(BIN)/lint-imports --config pyproject.toml
 	$(BIN)/python tools/check_budgets.py
 	$(BIN)/python tools/generate_protos.py --check

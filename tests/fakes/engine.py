@@ -33,6 +33,7 @@ class FakeEngine:
         self.forwarded: dict[str, Program] = {}
         self.hosted: dict[PipelineKey, Program] = {}
         self.table = ForwardingTable()
+        self.refuse_table = False
         self.linked: set[str] = set()
         """Peers that links are up to."""
         self.unavailable: dict[str, str] = {}
@@ -95,6 +96,8 @@ class FakeEngine:
 
     async def forward_to(self, table: ForwardingTable) -> None:
         """Remember where calls go."""
+        if self.refuse_table:
+            raise BettongError("an address cannot be read")
         self.table = table
 
     def forwarder_status(self) -> snapshot_pb2.ForwarderStatus:

@@ -1,7 +1,7 @@
 """A cluster without etcd: desired state in memory, and members that say what a test lets them say."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -18,6 +18,18 @@ from bettong_kit.membership.observing import Members
 
 CLUSTER = "c"
 PREFIX = desired_prefix(CLUSTER)
+
+
+class FakeReports:
+    """Remembers what a member says that it runs."""
+
+    def __init__(self) -> None:
+        self.revision = -1
+        self.newest: dict[PipelineKey, Running] = {}
+
+    def publish(self, revision: int, running: Mapping[PipelineKey, Running]) -> None:
+        """Remember the newest."""
+        self.revision, self.newest = revision, dict(running)
 
 
 class FakeSight:
@@ -85,6 +97,10 @@ class FakeSight:
         said = replace(self._hosts[f"{role}/{name}"], reported=True, acted_on=self.desired.revision, running=running)
         self._hosts[said.id] = said
         self.nudge()
+
+    async def commit_nothing(self) -> None:
+        """Change desired state without changing what is asked for."""
+        await self.commit(Transaction(puts={"counters/nothing": b"1"}))
 
     async def get(self, key: str) -> Entry | None:
         """Return one key of desired state, or None."""

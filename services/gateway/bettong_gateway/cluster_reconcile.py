@@ -2,14 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bettong_catalog.registry import Registry
 from bettong_catalog.shared import SnapshotStore
-from bettong_domain.deployments import Deployment, DeploymentState, Desired, ModelStatus, may_follow
+from bettong_domain.deployments import Deployment, DeploymentState, Desired, ModelStatus, ReplicaState, may_follow
 from bettong_domain.forwarding import answered
-from bettong_domain.hosts import EXECUTOR, GATEWAY, ROUTER, Host
+from bettong_domain.hosts import EXECUTOR, GATEWAY, ROUTER, Host, Running
 from bettong_domain.pipelines import PipelineKey
 from bettong_domain.served import Served, Situation, decide
 from bettong_gateway.cluster_routes import Route, Routes
@@ -19,6 +19,7 @@ from bettong_kit.clock import Clock
 from bettong_kit.errors import BettongError
 from bettong_kit.logging import get_logger
 from bettong_serving.forwarding import Forwarding
+from bettong_serving.reporting import Reports
 from bettong_serving.sight import Sight
 
 _log = get_logger("reconcile")
@@ -28,9 +29,6 @@ _SELDOM_S = 60.0
 _RESTORE_S = 10.0
 """How long a gateway that starts waits for executors that are loading before it says that it is ready."""
 _RUNNING, _STOPPED = DeploymentState.RUNNING, DeploymentState.STOPPED
-
-Publish = Callable[[int, Sequence[PipelineKey]], None]
-"""Told the revision of desired state that was acted on, and what is served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ class ClusterReconciler:
         self._myself = myself
         self._progress = notes.progress
         self._good_versions = notes.good_versions
-        self._publish = notes.publish
+        self._reports = notes.reports
         self._clock = clock
         self._looked = asyncio.Event()
 
@@ -112,7 +110,7 @@ class ClusterReconciler:
         }
         registry = Registry(SnapshotStore(desired, self._myself.prefix), self._clock)
         failures = await self._routes.apply(wanted, registry)
-        self._publish(desired.revision, self._routes.served())
+        self._reports.publish(desired.revision, dict.fromkeys(self._routes.served(), Running(ReplicaState.READY)))
         for wish, served in zip(wishes, decisions, strict=True):
             self._tell(wish, _failed(served, failures[wish.pipeline]) if wish.pipeline in failures else served)
         self._progress.keep_only({wish.pipeline for wish in wishes})
@@ -194,7 +192,7 @@ class Notes:
 
     progress: Progress
     good_versions: GoodVersions
-    publish: Publish
+    reports: Reports
 
 
 def _failed(served: Served, reason: str) -> Served:

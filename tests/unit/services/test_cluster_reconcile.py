@@ -2,17 +2,18 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 
 import pytest
 from fakes.clock import ManualClock
 from fakes.engine import FakeEngine
-from fakes.sight import PREFIX, FakeSight
+from fakes.sight import PREFIX, FakeReports, FakeSight
 
 from bettong_catalog.registry import Registry
 from bettong_catalog.shared import read_wishes
-from bettong_domain.deployments import Deployment, DeploymentConfig, DeploymentState
+from bettong_domain.deployments import Deployment, DeploymentConfig, DeploymentState, ReplicaState
+from bettong_domain.hosts import Running
 from bettong_domain.models import BatchMode, Framework, Model, ModelConfig, ModelKey, Signature, TensorSpec
 from bettong_domain.pipelines import Pipeline, PipelineKey, Step
 from bettong_gateway.cluster_reconcile import ClusterReconciler, Myself, Notes
@@ -36,7 +37,7 @@ class Gateway:
     registry: Registry
     deployments: DeploymentApp
     progress: Progress
-    published: list[tuple[int, Sequence[PipelineKey]]] = field(default_factory=list)
+    reports: FakeReports
 
     async def make(self, name: str, version: int) -> PipelineKey:
         """Make a pipeline version of one model."""
@@ -82,8 +83,8 @@ async def gateway(*, through_routers: bool = False) -> AsyncIterator[Gateway]:
     sight, engine, clock, progress = FakeSight(), FakeEngine(), ManualClock(), Progress()
     registry = Registry(sight, clock)
     forwarding = Forwarding(engine, prefix=PREFIX, clock=clock, through_routers=through_routers)
-    published: list[tuple[int, Sequence[PipelineKey]]] = []
-    notes = Notes(progress, GoodVersions(registry), lambda revision, served: published.append((revision, served)))
+    reports = FakeReports()
+    notes = Notes(progress, GoodVersions(registry), reports)
     reconciler = ClusterReconciler(
         sight, forwarding, Routes(engine), myself=Myself("g1", PREFIX, through_routers), notes=notes, clock=clock
     )
@@ -91,7 +92,7 @@ async def gateway(*, through_routers: bool = False) -> AsyncIterator[Gateway]:
     running = asyncio.create_task(reconciler.run())
     try:
         await reconciler.restore()
-        yield Gateway(sight, engine, registry, deployments, progress, published)
+        yield Gateway(sight, engine, registry, deployments, progress, reports)
         assert not running.done(), running.exception()
     finally:
         running.cancel()
@@ -115,7 +116,7 @@ async def test_a_version_serves_when_its_executors_are_ready() -> None:
         assert (running.reason, running.models[0].state) == ("", RUNNING)
         assert g.engine.forwarded["p"].key == key
         assert g.peers(1) == ["executor/e1", "executor/e2"]
-        assert g.published[-1][1] == [key]
+        assert g.reports.newest == {key: Running(ReplicaState.READY)}
         await when(lambda: read_wishes(g.sight.desired.entries, PREFIX)[0].last_good_version == 1)
 
 

@@ -45,6 +45,11 @@ class Announcement:
         """Whether the lease certainly lives, by our own clock: what a member that was paused must ask before it answers."""
         return self._clock.monotonic_s() < self._held_until_s
 
+    @property
+    def lease(self) -> int:
+        """Return the lease that everything ends with that this member says about itself; 0 for none."""
+        return self._lease
+
     async def join(self) -> Member:
         """Announce the member and return it with its epoch. A predecessor that died is waited for.
 

@@ -25,6 +25,8 @@ class Member:
     address: str
     """Where the others reach it."""
     version: str
+    control_address: str = field(default="", kw_only=True)
+    """Where its control plane is, for those that have one."""
     capacity: Mapping[str, int] = field(default_factory=dict)
     """What it can take, in units that its role defines, such as `lanes` and `memory_bytes`."""
     draining: bool = False
@@ -78,7 +80,7 @@ def member_key(cluster: str, member: Member) -> str:
 
 def to_json(member: Member) -> bytes:
     """Write what a member says about itself."""
-    fields = {name: getattr(member, name) for name in ("address", "version", "draining", "started")}
+    fields = {name: getattr(member, name) for name in ("address", "control_address", "version", "draining", "started")}
     document = {"format": _FORMAT, **fields, "capacity": dict(member.capacity)}
     return json.dumps(document, sort_keys=True).encode()
 
@@ -101,6 +103,7 @@ def from_entry(entry: KeyValue) -> Member:
             name=name,
             address=str(document["address"]),
             version=str(document["version"]),
+            control_address=str(document.get("control_address", "")),
             capacity={str(key): int(value) for key, value in document["capacity"].items()},
             draining=bool(document["draining"]),
             started=str(document["started"]),
