@@ -116,12 +116,13 @@ def _greeting(plan: "ClusterPlan", supervisor: "Supervisor") -> str:
     return "\n".join(lines)
 
 
-def _send(data: Path, name: str, number: signal.Signals, *, done: str) -> None:
+def _send(data: Path, name: str, number: signal.Signals, *, done: str) -> int:
     from bettong._cluster.state import read_status, signal_member
 
     with server_errors():
         pid = signal_member(read_status(data), name, number)
     click.echo(f"{name} (process {pid}) {done}")
+    return pid
 
 
 @cluster.command()
@@ -152,8 +153,13 @@ def resume(name: str, data: Path) -> None:
 @click.argument("name")
 @_data_option
 def stop(name: str, data: Path) -> None:
-    """Let a member drain and end; it is started again with `bettong cluster start`."""
-    _send(data, name, signal.SIGTERM, done="drains and ends")
+    """Let a member drain and end, and wait for it; `bettong cluster start` starts it again."""
+    from bettong._cluster.state import until_ended
+
+    pid = _send(data, name, signal.SIGTERM, done="drains")
+    with server_errors():
+        until_ended(data, name, pid)
+    click.echo(f"{name} has ended")
 
 
 @cluster.command()

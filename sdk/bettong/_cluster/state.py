@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from bettong_kit.errors import NotFoundError, UnavailableError
 _FILE = "cluster.json"
 _WANTED = "start"
 _PAUSED = "T"
+_LOOK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,16 @@ def signal_member(status: ClusterStatus, name: str, number: signal.Signals) -> i
     except ProcessLookupError as error:
         raise UnavailableError(f"{name} has just ended") from error
     return member.pid
+
+
+def until_ended(folder: Path, name: str, pid: int) -> None:
+    """Wait until a member's process has ended and the supervisor knows.
+
+    Raises:
+        NotFoundError: The cluster has ended meanwhile.
+    """
+    while read_status(folder).find(name).pid == pid:
+        time.sleep(_LOOK_S)
 
 
 def ask_to_start(folder: Path, status: ClusterStatus, name: str) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from bettong._cluster.state import (
     read_status,
     signal_member,
     take_wanted,
+    until_ended,
     write_status,
 )
 from bettong_kit.errors import BettongError, ConfigError, NotFoundError, StartError, UnavailableError
@@ -231,6 +233,21 @@ def test_members_are_signalled_by_name(tmp_path: Path, sleeper: subprocess.Popen
     sleeper.wait()
     with pytest.raises(UnavailableError, match="a has just ended"):
         signal_member(status, "a", signal.SIGKILL)
+
+
+def test_the_end_of_a_process_is_waited_for(tmp_path: Path) -> None:
+    """Until the supervisor has written that it is gone."""
+    status = ClusterStatus(1, "u", "e", (ChildStatus("a", "executor", "ready", os.getpid(), "", 0),))
+    with locked_data_folder(tmp_path):
+        write_status(tmp_path, status)
+        writer = threading.Timer(0.02, write_status, (tmp_path, replace(status, members=_without_process(status))))
+        writer.start()
+        until_ended(tmp_path, "a", os.getpid())
+        writer.join()
+
+
+def _without_process(status: ClusterStatus) -> tuple[ChildStatus, ...]:
+    return tuple(replace(member, pid=None) for member in status.members)
 
 
 def test_a_supervisor_is_asked_to_start_a_member(tmp_path: Path) -> None:
