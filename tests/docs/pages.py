@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 TESTED_ELSEWHERE = {
     "docs/guides/client.md": "tests/integration/sdk/test_guide.py",
+    "docs/guides/operate-a-cluster.md": "tests/e2e/test_cluster_command.py",
     "docs/guides/demo.md": "tests/integration/demo/test_run.py",
     "examples/fraud/README.md": "tests/integration/demo/test_models.py",
 }
@@ -57,7 +58,7 @@ class Block:
 
 def pages() -> list[Path]:
     """Return every page of the repository's own documentation."""
-    folders = ("docs", "examples", "protos", "bench")
+    folders = ("docs", "deploy", "examples", "protos", "bench")
     nested = [page for folder in folders for page in (ROOT / folder).rglob("*.md")]
     return sorted([*ROOT.glob("*.md"), *nested])
 

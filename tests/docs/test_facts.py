@@ -12,11 +12,13 @@ from servers import Server, serving
 
 from bettong_gateway.config import GatewayConfig
 from bettong_kit.config import describe_settings
+from bettong_kit.membership.settings import ClusterSettings
 from bettong_kit.rpc import STATUS_BY_CODE
 from bettong_serving.config import ENVIRONMENT_PREFIX
 
 PROTOCOLS = ROOT / "docs/protocols.md"
 OPERATE = ROOT / "docs/guides/operate-one-process.md"
+OPERATE_CLUSTER = ROOT / "docs/guides/operate-a-cluster.md"
 ARCHITECTURE = ROOT / "docs/architecture.md"
 ENGINE_ERRORS = ROOT / "engine/frame/src/error.rs"
 ENGINE_HEADERS = ("engine/gateway/src", "engine/wire/src")
@@ -103,6 +105,12 @@ def test_every_setting_is_described_with_its_default() -> None:
     """The table of settings has every setting of the server, with its variable, type and default."""
     rows = table(OPERATE, "| variable | type | default | meaning |")
     assert describe_settings(GatewayConfig, ENVIRONMENT_PREFIX) == [(row[0], row[1], row[2]) for row in rows]
+
+
+def test_every_setting_of_a_member_is_described_with_its_default() -> None:
+    """The table of the cluster's guide has what makes a process a member."""
+    rows = table(OPERATE_CLUSTER, "| variable | type | default | meaning |")
+    assert describe_settings(ClusterSettings, ENVIRONMENT_PREFIX) == [(row[0], row[1], row[2]) for row in rows]
 
 
 def test_every_metric_is_described(server: Server) -> None:

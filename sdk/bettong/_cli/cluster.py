@@ -32,7 +32,11 @@ def cluster() -> None:
 
 @cluster.command()
 @click.option("--gateways", type=click.IntRange(1), help="Processes that accept requests.  [default: 1]")
-@click.option("--routers", type=click.IntRange(1), help="Processes that choose executors.  [default: 2]")
+@click.option(
+    "--routers",
+    type=click.IntRange(0),
+    help="Processes that choose executors; with 0 the gateways do it themselves.  [default: 2]",
+)
 @click.option("--executors", type=click.IntRange(1), help="Processes that run models.  [default: 3]")
 @click.option(
     "--port",

@@ -30,6 +30,7 @@ class ClusterPlan:
 
     gateways: int = 1
     routers: int = 2
+    """With none, gateways choose executors themselves."""
     executors: int = 3
     port: int = 8080
     """Port of the first gateway; each further one has it 10 higher. 0 takes free ones."""
@@ -49,9 +50,9 @@ class ClusterPlan:
         Raises:
             ConfigError: Names the flag and what was expected.
         """
-        for name in ("gateways", "routers", "executors"):
-            if not 1 <= getattr(self, name) <= _MAX_MEMBERS:
-                raise ConfigError(f"--{name} must be between 1 and {_MAX_MEMBERS}, got {getattr(self, name)}")
+        for name, fewest in (("gateways", 1), ("routers", 0), ("executors", 1)):
+            if not fewest <= getattr(self, name) <= _MAX_MEMBERS:
+                raise ConfigError(f"--{name} must be between {fewest} and {_MAX_MEMBERS}, got {getattr(self, name)}")
         last = self.port + PORTS_APART * (self.gateways - 1) + _PORTS - 1 if self.port else 0
         if not 0 <= self.port <= last <= _MAX_PORT:
             raise ConfigError(f"--port must leave {last - self.port + 1} ports up to {_MAX_PORT}, got {self.port}")
@@ -85,8 +86,19 @@ class ClusterPlan:
             ports: Those of the gateways.
             program: What each command begins with.
         """
+        inside = "--no-router-inside" if self.routers else "--router-inside"
         gateway_flags = [
-            ["--host", self.host, "--port", str(data), "--control-port", str(control), "--metrics-port", str(metrics)]
+            [
+                inside,
+                "--host",
+                self.host,
+                "--port",
+                str(data),
+                "--control-port",
+                str(control),
+                "--metrics-port",
+                str(metrics),
+            ]
             for data, control, metrics in ports
         ]
         common = [

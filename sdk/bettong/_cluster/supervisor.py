@@ -93,7 +93,7 @@ class Supervisor:
             return
         for role, plans in self._plan.members(self.etcd, self._ports, program=self._member_program).items():
             members = [self._member(plan, client) for plan in plans]
-            self._say("cluster", f"starting {len(members)} of {role}")
+            self._say("cluster", f"starting {len(members)} of role {role}")
             await self._run_children(stack, members, self._plan.drain_timeout_s + _BESIDE_DRAINING_S)
         if await _unless(stop, self._until_ready()):
             on_ready()

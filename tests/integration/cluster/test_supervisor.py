@@ -144,7 +144,7 @@ async def test_a_start_can_be_interrupted(tmp_path: Path) -> None:
     supervisor = Supervisor(
         _plan(tmp_path),
         Path(etcd_program()),
-        say=lambda _name, line: stop.set() if "of gateway" in line else None,
+        say=lambda _name, line: stop.set() if "of role gateway" in line else None,
         member_program=[sys.executable, str(MEMBER), "--mute"],
     )
     stop = asyncio.Event()
