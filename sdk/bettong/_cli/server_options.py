@@ -14,13 +14,7 @@ def _file(name: str, help_text: str) -> Option:
     return click.option(name, type=click.Path(dir_okay=False, path_type=Path), help=help_text)
 
 
-_CLUSTER_ROUTER_INSIDE: Option = click.option(
-    "--router-inside/--no-router-inside",
-    default=None,
-    help="Choose executors in the gateway itself, which saves a hop, or leave that to routers.  [default: inside]",
-)
-
-_OPTIONS: tuple[Option, ...] = (
+_CLUSTER_OPTIONS: tuple[Option, ...] = (
     click.option(
         "--etcd",
         metavar="HOSTS",
