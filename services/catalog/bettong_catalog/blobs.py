@@ -6,6 +6,7 @@ Everything is written to a temporary file in the same folder and renamed; what a
 import contextlib
 import errno
 import hashlib
+import math
 import os
 import re
 import secrets
@@ -43,7 +44,7 @@ class Upload:
         self.size_bytes += len(chunk)
         if self.size_bytes > self._max_bytes:
             raise NoSpaceError(f"the file is larger than the limit of {self._max_bytes} bytes (max_model_bytes)")
-        with _naming_full_disk():
+        with naming_full_disk():
             self._file.write(chunk)
         self._digest.update(chunk)
 
@@ -54,7 +55,7 @@ class Upload:
             InvalidArgumentError: The digest is not the expected one.
             NoSpaceError: The disk is full.
         """
-        with _naming_full_disk():
+        with naming_full_disk():
             self._file.flush()
             os.fsync(self._file.fileno())
         found = self._digest.hexdigest()
@@ -85,16 +86,25 @@ class Blobs:
         """Take a file in; what is not kept inside the block is removed at its end."""
         path = self._folder / f"{secrets.token_hex(16)}{_TEMPORARY}"
         try:
-            with _naming_full_disk(), contextlib.closing(self._open_file(path)) as file:
+            with naming_full_disk(), contextlib.closing(self._open_file(path)) as file:
                 yield Upload(file, path, self._max_bytes)
         finally:
             path.unlink(missing_ok=True)
 
+    @property
+    def folder(self) -> Path:
+        """Return where the files are."""
+        return self._folder
+
     def keep(self, upload: Upload, sha256: str) -> Path:
         """Make a finished upload visible under its digest; the same content is kept once."""
+        return self.adopt(upload.path, sha256)
+
+    def adopt(self, path: Path, sha256: str) -> Path:
+        """Make a synced file of this folder visible under its digest."""
         target = self._folder / sha256
-        with _naming_full_disk():
-            upload.path.replace(target)
+        with naming_full_disk():
+            path.replace(target)
             _sync_folder(self._folder)
         return target
 
@@ -105,7 +115,7 @@ class Blobs:
             NotFoundError: It is not there.
         """
         path = self._folder / sha256
-        if not _DIGEST.fullmatch(sha256) or not path.is_file():
+        if not is_digest(sha256) or not path.is_file():
             raise NotFoundError(f"no stored file has the digest {sha256[:64]}")
         return path
 
@@ -123,16 +133,40 @@ class Blobs:
         """Forget a file; a missing one is fine."""
         (self._folder / sha256).unlink(missing_ok=True)
 
-    def sweep(self, wanted: frozenset[str]) -> None:
-        """Remove what a crash left: temporary files, and files that no entry of the store names."""
+    def sweep(self, wanted: frozenset[str], *, temporary_before_ms: float = math.inf) -> None:
+        """Remove what a crash left: temporary files, and files that nothing names.
+
+        Args:
+            wanted: Digests of the files that stay.
+            temporary_before_ms: When a temporary file must have been written; where other processes use the folder, too, some time ago.
+        """
         for path in self._folder.iterdir():
-            if path.suffix == _TEMPORARY or (_DIGEST.fullmatch(path.name) and path.name not in wanted):
+            temporary = path.suffix == _TEMPORARY and _written_ms(path) <= temporary_before_ms
+            if temporary or (is_digest(path.name) and path.name not in wanted):
                 path.unlink(missing_ok=True)
                 _log.info("orphan_removed", file=path.name)
 
 
+def is_digest(text: str) -> bool:
+    """Return whether a text is a SHA-256 as files are named by it."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def _written_ms(path: Path) -> float:
+    """Return when a file was written last; one that is gone meanwhile was never."""
+    try:
+        return path.stat().st_mtime * 1000
+    except FileNotFoundError:
+        return -math.inf
+
+
 @contextlib.contextmanager
-def _naming_full_disk() -> Iterator[None]:
+def naming_full_disk() -> Iterator[None]:
+    """Tell a full disk from other trouble.
+
+    Raises:
+        NoSpaceError: There is no space, or the user has no more of it.
+    """
     try:
         yield
     except OSError as error:

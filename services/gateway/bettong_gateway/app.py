@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bettong_catalog.blob_store import LocalBlobStore
 from bettong_catalog.blobs import Blobs
 from bettong_catalog.registry import Registry
 from bettong_catalog.sqlite_store import SqliteStore
@@ -13,6 +14,7 @@ from bettong_gateway.model_app import ModelApp
 from bettong_gateway.pipeline_app import PipelineApp
 from bettong_gateway.progress import Progress
 from bettong_gateway.reconcile import Reconciler
+from bettong_gateway.reconciles import Reconciles
 from bettong_kit.clock import Clock
 from bettong_serving.loaded_models import LoadedModels
 from bettong_serving.ports import ModelEngine
@@ -25,7 +27,7 @@ class App:
     models: ModelApp
     pipelines: PipelineApp
     deployments: DeploymentApp
-    reconciler: Reconciler
+    reconciler: Reconciles
 
 
 @contextlib.asynccontextmanager
@@ -37,12 +39,12 @@ async def open_app(
     Raises:
         DataFolderError: The state cannot be read.
     """
-    blobs = Blobs(folder / "models", max_bytes=max_model_bytes)
+    blobs = LocalBlobStore(Blobs(folder / "models", max_bytes=max_model_bytes))
     async with contextlib.AsyncExitStack() as stack:
         store = SqliteStore(folder / "state.db")
         stack.push_async_callback(store.close)
         registry = Registry(store, clock)
-        blobs.sweep(frozenset(model.sha256 for model in await registry.models()))
+        await blobs.sweep(frozenset(model.sha256 for model in await registry.models()))
         progress = Progress()
         models = LoadedModels(engine, blobs)
         reconciler = Reconciler(registry, models, engine, progress=progress, parallelism=load_parallelism)

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bettong_catalog.blobs import Blobs, Upload
+from bettong_catalog.blob_store import BlobStore
+from bettong_catalog.blobs import Upload
 from bettong_catalog.registry import Registry
 from bettong_domain.models import Framework, Model, ModelConfig, ModelId, ModelKey, Signature, check_config
 from bettong_domain.names import check_name
@@ -34,7 +35,9 @@ class ModelDraft:
 class ModelApp:
     """Keeps files and registry in step: no entry without its file, no file without an entry."""
 
-    def __init__(self, registry: Registry, blobs: Blobs, engine: ModelEngine, *, clock: Clock, max_bytes: int) -> None:
+    def __init__(
+        self, registry: Registry, blobs: BlobStore, engine: ModelEngine, *, clock: Clock, max_bytes: int
+    ) -> None:
         self._registry = registry
         self._blobs = blobs
         self._engine = engine
@@ -103,8 +106,7 @@ class ModelApp:
         Raises:
             NotFoundError: There is none.
         """
-        pieces = self._blobs.read((await self._registry.model(key)).sha256)
-        while piece := await asyncio.to_thread(next, pieces, b""):
+        async for piece in self._blobs.read((await self._registry.model(key)).sha256):
             yield piece
 
     async def path(self, key: ModelKey) -> Path:
@@ -113,7 +115,7 @@ class ModelApp:
         Raises:
             NotFoundError: There is none.
         """
-        return self._blobs.path((await self._registry.model(key)).sha256)
+        return await self._blobs.fetch((await self._registry.model(key)).sha256)
 
     def _check_draft(self, draft: ModelDraft) -> None:
         check_name(draft.name, "name")
@@ -146,7 +148,7 @@ class ModelApp:
         )
         async with self._changing:
             try:
-                await asyncio.to_thread(self._blobs.keep, upload, sha256)
+                await self._blobs.keep(upload, sha256)
                 entered = await self._registry.add_model(model)
             except BaseException:
                 # Shielded, so that a caller who left does not leave the file behind either.
@@ -160,7 +162,7 @@ class ModelApp:
     async def _remove_unnamed(self, digests: set[str]) -> None:
         named = {model.sha256 for model in await self._registry.models()}
         for sha256 in digests - named:
-            await asyncio.to_thread(self._blobs.remove, sha256)
+            await self._blobs.remove(sha256)
 
 
 def _check_length(draft: ModelDraft, upload: Upload) -> None:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from bettong_catalog.blobs import Blobs
+from bettong_catalog.blob_store import BlobStore, OnProgress
 from bettong_domain.models import ModelId, batch_mode_of
 from bettong_domain.plans import ProgramStep
 from bettong_serving.ports import ModelLoader
@@ -12,13 +12,17 @@ from bettong_serving.ports import ModelLoader
 class LoadedModels:
     """Counts who uses each loaded model, so that it is loaded by the first and unloaded after the last."""
 
-    def __init__(self, engine: ModelLoader, blobs: Blobs) -> None:
+    def __init__(self, engine: ModelLoader, blobs: BlobStore) -> None:
         self._engine = engine
         self._blobs = blobs
         self._users: Counter[ModelId] = Counter()
 
-    async def load(self, step: ProgramStep) -> None:
-        """Load the model of a step and count one more user, also when loading fails.
+    async def load(self, step: ProgramStep, on_progress: OnProgress | None = None) -> None:
+        """Fetch and load the model of a step and count one more user, also when loading fails.
+
+        Args:
+            step: What shall run.
+            on_progress: Told how many bytes of how many are here.
 
         Raises:
             BettongError: It cannot be loaded.
@@ -28,7 +32,7 @@ class LoadedModels:
         # Found out at the upload, so that it need not be tried again; what somebody asked for instead must be.
         mode = batch_mode_of(step.model.signature, step.model.config)
         checked = mode is step.model.signature.batch_mode
-        path = self._blobs.path(step.model.sha256)
+        path = await self._blobs.fetch(step.model.sha256, on_progress)
         await self._engine.load_model(step.model_id, path, step.model.framework, mode, checked=checked)
 
     def release(self, model_ids: Iterable[ModelId]) -> None:

@@ -1,0 +1,154 @@
+"""What every object store must do."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes.buckets import s3_bucket, s3_server
+
+from bettong_catalog.object_stores import open_objects
+from bettong_catalog.objects import CHUNK_BYTES, ObjectStore
+from bettong_kit.errors import ConfigError, NotFoundError, UnavailableError
+
+CONTENT = bytes(range(256)) * 40_000
+"""More than one piece, and more than one part of an upload."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """Run one S3-compatible server for all tests."""
+    with s3_server() as address:
+        yield address
+
+
+@pytest.fixture(params=["file", "s3"])
+def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectStore]:
+    """Open an empty store of each kind."""
+    if request.param == "file":
+        yield open_objects(f"file://{tmp_path}/shared")
+        return
+    with s3_bucket(request.getfixturevalue("server")) as url:
+        yield open_objects(url)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Write a file to store."""
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    return path
+
+
+async def _read(objects: ObjectStore, name: str, offset: int = 0) -> bytes:
+    return b"".join([piece async for piece in objects.read(name, offset=offset)])
+
+
+async def test_what_was_put_is_read(objects: ObjectStore, file: Path) -> None:
+    """The bytes are the file's; the file stays."""
+    await objects.put("a", file)
+    assert await _read(objects, "a") == CONTENT
+    assert file.read_bytes() == CONTENT
+
+
+async def test_a_file_is_read_in_pieces(objects: ObjectStore, file: Path) -> None:
+    """Memory is bounded by a piece, more or less, not by the file."""
+    await objects.put("a", file)
+    sizes = [len(piece) async for piece in objects.read("a")]
+    assert max(sizes) <= 4 * CHUNK_BYTES
+    assert len(sizes) > 1
+
+
+@pytest.mark.parametrize("offset", [0, 1, CHUNK_BYTES + 7, len(CONTENT) - 1, len(CONTENT)])
+async def test_reading_goes_on_where_it_broke_off(objects: ObjectStore, file: Path, offset: int) -> None:
+    """Any position can be the beginning, the end included."""
+    await objects.put("a", file)
+    assert await _read(objects, "a", offset) == CONTENT[offset:]
+
+
+async def test_putting_again_replaces(objects: ObjectStore, file: Path) -> None:
+    """The last one counts; there is one file of a name."""
+    await objects.put("a", file)
+    file.write_bytes(b"new")
+    await objects.put("a", file)
+    assert await _read(objects, "a") == b"new"
+    assert [(found.name, found.size_bytes) for found in await objects.list()] == [("a", 3)]
+
+
+async def test_an_empty_file_is_a_file(objects: ObjectStore, file: Path) -> None:
+    """It has no bytes, and is there."""
+    file.write_bytes(b"")
+    await objects.put("a", file)
+    assert (await _read(objects, "a"), (await objects.info("a")).size_bytes) == (b"", 0)
+
+
+async def test_what_is_known_of_a_file(objects: ObjectStore, file: Path) -> None:
+    """Its size, and when it was written: a second put makes it younger or as young."""
+    await objects.put("a", file)
+    before = await objects.info("a")
+    await objects.put("a", file)
+    after = await objects.info("a")
+    assert (before.name, before.size_bytes) == ("a", len(CONTENT))
+    assert after.written_ms >= before.written_ms > 0
+
+
+async def test_all_files_are_listed(objects: ObjectStore, file: Path) -> None:
+    """By the names that they were put under."""
+    assert await objects.list() == []
+    for name in ("b", "a"):
+        await objects.put(name, file)
+    assert sorted(found.name for found in await objects.list()) == ["a", "b"]
+
+
+async def test_what_is_not_there_is_not_found(objects: ObjectStore, file: Path) -> None:
+    """The message names the store and the file."""
+    await objects.put("a", file)
+    with pytest.raises(NotFoundError, match=f"{objects.url} has no file b"):
+        await objects.info("b")
+    with pytest.raises(NotFoundError, match=f"{objects.url} has no file b"):
+        await _read(objects, "b")
+
+
+async def test_removing_twice_is_fine(objects: ObjectStore, file: Path) -> None:
+    """The second removal finds its work done."""
+    await objects.put("a", file)
+    await objects.remove("a")
+    await objects.remove("a")
+    assert await objects.list() == []
+
+
+async def test_a_bucket_that_is_not_there_is_named(server: str) -> None:
+    """An operator's mistake is not a missing model."""
+    with s3_bucket(server):
+        nowhere = open_objects("s3://nowhere/models")
+        with pytest.raises(UnavailableError, match="s3://nowhere/models cannot be used: .*NoSuchBucket"):
+            await nowhere.list()
+
+
+async def test_a_server_that_does_not_answer_is_named(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a few attempts."""
+    with s3_bucket(server) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+        with pytest.raises(UnavailableError, match=f"{url} cannot be used"):
+            await open_objects(url).info("a")
+
+
+async def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path, file: Path) -> None:
+    """Such as a share that is not mounted, or a file in its place."""
+    with pytest.raises(UnavailableError, match="cannot be used"):
+        await open_objects(f"file://{tmp_path}/gone").info("a")
+    with pytest.raises(UnavailableError, match="cannot be used"):
+        await open_objects(f"file://{file}").put("a", file)
+
+
+async def test_a_put_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    """No half file, under no name."""
+    with pytest.raises(UnavailableError):
+        await open_objects(f"file://{tmp_path}/shared").put("a", tmp_path)
+    assert list((tmp_path / "shared").iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["gs://bucket", "file://relative", "/folder", ""])
+def test_an_unknown_address_is_refused(url: str) -> None:
+    """With what is expected."""
+    with pytest.raises(ConfigError, match="expected file:///folder or s3://bucket/prefix"):
+        open_objects(url)
