@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 
 use crate::shared::{Registered, Shared, Signal};
+use crate::streams::Streams;
 use crate::{http1, http2};
 
 /// What every HTTP/2 client sends first (RFC 9113, 3.4). No HTTP/1.1 request begins with its first three bytes.
@@ -16,13 +18,30 @@ const PREFACE_START: &[u8] = b"PRI";
 /// Serve *stream* until either side ends it.
 pub async fn serve(shared: Arc<Shared>, stream: std::net::TcpStream, registered: Registered) {
     let Ok(stream) = TcpStream::from_std(stream) else { return };
-    let mut speaking = pin!(speak(&shared, stream, &registered.signal));
+    match shared.streams.as_deref().and_then(Streams::acceptor) {
+        None => until_stopped(speak(&shared, stream, &registered.signal), &registered.signal).await,
+        Some(acceptor) => until_stopped(prove_and_speak(&shared, acceptor, stream, &registered.signal), &registered.signal).await,
+    }
+}
+
+/// Do *work*, until it is done or the connection is told to stop.
+async fn until_stopped(work: impl Future<Output = ()>, signal: &Signal) {
+    let mut work = pin!(work);
     poll_fn(|context| {
         // First, so that whatever comes after the looks below wakes this task again.
-        registered.signal.register(context);
-        if speaking.as_mut().poll(context).is_ready() || registered.signal.is_stopped() { Poll::Ready(()) } else { Poll::Pending }
+        signal.register(context);
+        if work.as_mut().poll(context).is_ready() || signal.is_stopped() { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
+}
+
+/// Serve other processes, which must prove themselves; they speak HTTP/2.
+async fn prove_and_speak(shared: &Arc<Shared>, acceptor: &TlsAcceptor, stream: TcpStream, signal: &Arc<Signal>) {
+    match tokio::time::timeout(shared.read_timeout, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => http2::serve(shared, stream, signal).await,
+        Ok(Err(error)) => tracing::warn!(event = "link_not_proven", reason = %error),
+        Err(_late) => {}
+    }
 }
 
 async fn speak(shared: &Arc<Shared>, mut stream: TcpStream, signal: &Arc<Signal>) {

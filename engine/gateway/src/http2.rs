@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
 use h2::server::{Connection, SendResponse};
 use http::{Request, header};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::shared::{Shared, Signal};
 use crate::{grpc, rest};
@@ -28,7 +28,7 @@ const MAX_FRAME_BYTES: u32 = 1 << 20;
 const MAX_HEAD_BYTES: u32 = 64 << 10;
 
 /// Serve one connection.
-pub async fn serve(shared: &Arc<Shared>, stream: TcpStream, signal: &Signal) {
+pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(shared: &Arc<Shared>, stream: S, signal: &Signal) {
     let handshake = h2::server::Builder::new()
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -53,7 +53,11 @@ fn not_grpc() -> Error {
 type Accepted = Option<std::result::Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>;
 
 /// The next request. When told to finish, the client gets GOAWAY and what is under way is answered.
-async fn next_request(connection: &mut Connection<TcpStream, Bytes>, signal: &Signal, finishing: &mut bool) -> Accepted {
+async fn next_request<S: AsyncRead + AsyncWrite + Unpin>(
+    connection: &mut Connection<S, Bytes>,
+    signal: &Signal,
+    finishing: &mut bool,
+) -> Accepted {
     poll_fn(|context| {
         if !*finishing && signal.is_finishing() {
             *finishing = true;

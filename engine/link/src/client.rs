@@ -21,6 +21,7 @@ use tokio::time::Sleep;
 
 use crate::exchange::{Incoming, broken, send};
 use crate::names::ProgramName;
+use crate::tls::{LinkTls, Stream};
 use crate::{IDLE_BEAT, Identity, MAX_FRAME_BYTES, STREAM_WINDOW_BYTES, WINDOW_BYTES, WINDOW_CALLS};
 
 /// A call as its owner keeps it until it is answered.
@@ -58,6 +59,8 @@ pub trait Events<T>: Send + Sync {
 pub struct Endpoint {
     /// `host:port`.
     pub address: String,
+    /// How both sides prove themselves, if they do.
+    pub tls: Option<LinkTls>,
     /// Who we are.
     pub identity: Arc<Identity>,
     /// What is counted.
@@ -207,6 +210,10 @@ impl<T: Carry> Link<T> {
             // As for connections that come in: no model of the path is needed where nothing is lost.
             let _ = socket2::SockRef::from(&stream).set_tcp_congestion(b"reno");
         }
+        let stream = match &self.endpoint.tls {
+            None => Stream::Plain(stream),
+            Some(tls) => tls.connect(address, stream).await.map_err(|error| unreachable(&error))?,
+        };
         let (mut sender, connection) = h2::client::Builder::new()
             .initial_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(STREAM_WINDOW_BYTES)
@@ -321,7 +328,7 @@ impl<T: Carry> State<T> {
 /// One connection of a link.
 struct Exchange<T> {
     link: Arc<Link<T>>,
-    connection: Box<Connection<TcpStream, Bytes>>,
+    connection: Box<Connection<Stream, Bytes>>,
     /// Held, because a connection ends when its last sender goes.
     _sender: h2::client::SendRequest<Bytes>,
     response: Option<Pin<Box<h2::client::ResponseFuture>>>,

@@ -3,6 +3,7 @@
 //! * [`client`]: the side that makes calls; one [`Link`] for each lane and peer.
 //! * [`service`]: the side that takes calls.
 //! * [`host`]: runs the calls that are taken, on this process's own lanes.
+//! * [`tls`]: links that both sides prove themselves on.
 //! * [`names`]: pipeline versions by a short index.
 
 pub mod client;
@@ -11,6 +12,7 @@ pub mod host;
 pub mod names;
 mod outbox;
 pub mod service;
+pub mod tls;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -22,6 +24,7 @@ pub use host::{Host, Hosted};
 pub use names::{Names, ProgramName};
 pub use outbox::Answering;
 pub use service::{Calls, Inbound, Service};
+pub use tls::LinkTls;
 
 /// Who we are, for the other side of every link.
 #[derive(Debug, Default)]

@@ -21,6 +21,7 @@ use tokio::time::Sleep;
 use crate::exchange::{Incoming, broken, send};
 use crate::names::{Names, ProgramName};
 use crate::outbox::{Answering, Outbox};
+use crate::tls::LinkTls;
 use crate::{IDLE_BEAT, Identity};
 
 /// A call that has come in.
@@ -53,6 +54,8 @@ pub struct Service {
     pub calls: Arc<dyn Calls>,
     /// What is counted.
     pub registry: Arc<Registry>,
+    /// How both sides prove themselves, if they do.
+    pub tls: Option<LinkTls>,
 }
 
 /// A link whose other side has not said anything for so long is given up: it says something every [`IDLE_BEAT`].

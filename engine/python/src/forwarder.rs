@@ -1,11 +1,12 @@
 //! `Forwarder`: calls to other processes.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bettong_frame::{Error, Result};
 use bettong_gateway::Streams;
-use bettong_link::{Identity, Service};
+use bettong_link::{Identity, LinkTls, Service};
 use bettong_router::{Destination, PeerAddress, PeerStatus, Settings, TableUpdate};
 use bettong_wire::link::PATH;
 use bettong_wire::proto::bettong::internal::v1 as internal;
@@ -15,6 +16,7 @@ use h2::server::SendResponse;
 use prost::Message;
 use pyo3::prelude::*;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
 use crate::convert::{decode, or_default};
 use crate::errors::from_frame;
@@ -32,6 +34,13 @@ pub struct Forwarder {
 /// Who we are.
 pub fn identity(given: internal::Identity) -> Identity {
     Identity::new(given.cluster, given.role, given.member, given.epoch, given.version)
+}
+
+/// The certificates of *files*, if they are given.
+pub fn link_tls(files: Option<&internal::LinkTls>) -> PyResult<Option<LinkTls>> {
+    let path = Path::new;
+    let read = |files: &internal::LinkTls| LinkTls::read(path(&files.ca_file), path(&files.cert_file), path(&files.key_file));
+    files.map(read).transpose().map_err(|error| from_frame(&error))
 }
 
 fn positions(found: &[u32]) -> Vec<usize> {
@@ -75,6 +84,7 @@ impl Forwarder {
         let config: internal::ForwarderConfig = decode("ForwarderConfig", config).map_err(|error| from_frame(&error))?;
         let core = &executor.core;
         let settings = Settings {
+            tls: link_tls(config.tls.as_ref())?,
             silence: Duration::from_millis(u64::from(or_default(config.silence_ms, DEFAULT_SILENCE_MS))),
             max_attempts: or_default(config.max_attempts, DEFAULT_ATTEMPTS),
         };
@@ -107,6 +117,10 @@ pub struct LinkStreams(pub Arc<Service>);
 impl Streams for LinkStreams {
     fn path(&self) -> &str {
         PATH
+    }
+
+    fn acceptor(&self) -> Option<&TlsAcceptor> {
+        self.0.tls.as_ref().map(|tls| &tls.acceptor)
     }
 
     fn serve(&self, body: RecvStream, respond: SendResponse<Bytes>, draining: watch::Receiver<bool>) -> bettong_frame::Task {

@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 use crate::convert::{decode, last_model, or_default, signature};
 use crate::errors::{address_in_use, engine_error, from_frame};
 use crate::executor::{Compiled, Core, Executor};
-use crate::forwarder::{Forwarder, LinkStreams, identity};
+use crate::forwarder::{Forwarder, LinkStreams, identity, link_tls};
 
 const DEFAULT_REQUEST_BYTES: u64 = 512 << 20;
 const DEFAULT_IN_FLIGHT_BYTES: u64 = 2 << 30;
@@ -123,9 +123,10 @@ fn streams(
             forwarder.ok_or_else(|| engine_error("INVALID_ARGUMENT", message))?.calls()
         }
     };
+    let tls = link_tls(config.link_tls.as_ref())?;
     let identity = Arc::new(identity(config.identity.clone().unwrap_or_default()));
     let (names, registry) = (core.names.clone(), core.registry.clone());
-    Ok(Some(Box::new(LinkStreams(Arc::new(Service { identity, names, calls, registry })))))
+    Ok(Some(Box::new(LinkStreams(Arc::new(Service { identity, names, calls, registry, tls })))))
 }
 
 impl Gateway {

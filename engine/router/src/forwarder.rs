@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bettong_frame::{Dispatch, Error, Reactors, Request, Result, Trace};
 use bettong_link::client::Endpoint;
-use bettong_link::{Calls, Identity, Inbound, Names, ProgramName};
+use bettong_link::{Calls, Identity, Inbound, LinkTls, Names, ProgramName};
 use bettong_telemetry::{PipelineMetrics, Registry};
 use bettong_wire::link::Body;
 use smallvec::SmallVec;
@@ -19,8 +19,10 @@ use crate::peer::Peer;
 use crate::table::{PeerAddress, Table, TableUpdate};
 
 /// How calls are tried.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
+    /// How both sides of a link prove themselves, if they do.
+    pub tls: Option<LinkTls>,
     /// A peer that has calls and has not said anything for so long is given up.
     pub silence: Duration,
     /// How often a call may be run at most.
@@ -230,6 +232,7 @@ impl Core {
     fn peer(self: &Arc<Self>, at: PeerAddress) -> Arc<Peer> {
         let endpoint = Endpoint {
             address: at.address.clone(),
+            tls: self.settings.tls.clone(),
             identity: self.identity.clone(),
             registry: self.registry.clone(),
             silence: self.settings.silence,

@@ -422,22 +422,26 @@ class ForwarderConfig(_message.Message):
     IDENTITY_FIELD_NUMBER: _builtins.int
     SILENCE_MS_FIELD_NUMBER: _builtins.int
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    TLS_FIELD_NUMBER: _builtins.int
     silence_ms: _builtins.int
     """A peer that has calls and has not said anything for so long is given up; default 1,500 ms."""
     max_attempts: _builtins.int
     """How often one request may be run at most; default 4."""
     @_builtins.property
     def identity(self) -> Global___Identity: ...
+    @_builtins.property
+    def tls(self) -> Global___LinkTls: ...
     def __init__(
         self,
         *,
         identity: Global___Identity | None = ...,
         silence_ms: _builtins.int = ...,
         max_attempts: _builtins.int = ...,
+        tls: Global___LinkTls | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "tls", b"tls"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "max_attempts", b"max_attempts", "silence_ms", b"silence_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "max_attempts", b"max_attempts", "silence_ms", b"silence_ms", "tls", b"tls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -632,6 +636,7 @@ class GatewayConfig(_message.Message):
     READ_TIMEOUT_S_FIELD_NUMBER: _builtins.int
     LINKS_FIELD_NUMBER: _builtins.int
     IDENTITY_FIELD_NUMBER: _builtins.int
+    LINK_TLS_FIELD_NUMBER: _builtins.int
     data_host: _builtins.str
     """Address that the data port binds; default 127.0.0.1."""
     data_port: _builtins.int
@@ -660,6 +665,10 @@ class GatewayConfig(_message.Message):
     def identity(self) -> Global___Identity:
         """Who we are, for links that come in."""
 
+    @_builtins.property
+    def link_tls(self) -> Global___LinkTls:
+        """Both sides of a link must prove themselves; then the data port takes nothing but TLS and HTTP/2."""
+
     def __init__(
         self,
         *,
@@ -677,14 +686,44 @@ class GatewayConfig(_message.Message):
         read_timeout_s: _builtins.int = ...,
         links: Global___LinkService.ValueType = ...,
         identity: Global___Identity | None = ...,
+        link_tls: Global___LinkTls | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "link_tls", b"link_tls"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["control_address", b"control_address", "data_host", b"data_host", "data_port", b"data_port", "identity", b"identity", "keep_alive_s", b"keep_alive_s", "links", b"links", "max_connections", b"max_connections", "max_in_flight", b"max_in_flight", "max_in_flight_bytes", b"max_in_flight_bytes", "max_request_bytes", b"max_request_bytes", "metrics_host", b"metrics_host", "metrics_port", b"metrics_port", "read_timeout_s", b"read_timeout_s", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["control_address", b"control_address", "data_host", b"data_host", "data_port", b"data_port", "identity", b"identity", "keep_alive_s", b"keep_alive_s", "link_tls", b"link_tls", "links", b"links", "max_connections", b"max_connections", "max_in_flight", b"max_in_flight", "max_in_flight_bytes", b"max_in_flight_bytes", "max_request_bytes", b"max_request_bytes", "metrics_host", b"metrics_host", "metrics_port", b"metrics_port", "read_timeout_s", b"read_timeout_s", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GatewayConfig: _TypeAlias = GatewayConfig  # noqa: Y015
+
+@_typing.final
+class LinkTls(_message.Message):
+    """PEM files with which members prove themselves to each other."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CA_FILE_FIELD_NUMBER: _builtins.int
+    CERT_FILE_FIELD_NUMBER: _builtins.int
+    KEY_FILE_FIELD_NUMBER: _builtins.int
+    ca_file: _builtins.str
+    """Authorities that certificates of members come from."""
+    cert_file: _builtins.str
+    """Our certificate, for the host that others reach us at, and its key."""
+    key_file: _builtins.str
+    def __init__(
+        self,
+        *,
+        ca_file: _builtins.str = ...,
+        cert_file: _builtins.str = ...,
+        key_file: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_file", b"ca_file", "cert_file", b"cert_file", "key_file", b"key_file"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LinkTls: _TypeAlias = LinkTls  # noqa: Y015
 
 @_typing.final
 class Identity(_message.Message):
