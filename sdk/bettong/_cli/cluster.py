@@ -1,4 +1,4 @@
-"""`bettong cluster`: a whole cluster on this machine, and playing with its members."""
+"""`bettong cluster`: making one, a whole one on this machine, and playing with its members."""
 
 import signal
 from dataclasses import asdict
@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bettong._cli.server_options import etcd_options
 from bettong._cli.session import Session, pass_global_options, server_errors, table
 
 if TYPE_CHECKING:
     from bettong._cluster.plan import ClusterPlan
     from bettong._cluster.supervisor import Supervisor
+    from bettong_kit.membership.settings import ClusterSettings
 
 _VARIABLES = "BETTONG_CLUSTER_"
 _FOLDER = Path(".bettong-cluster")
@@ -27,7 +29,7 @@ _data_option = click.option(
 
 @click.group()
 def cluster() -> None:
-    """Run a whole cluster on this machine, for development."""
+    """Make a cluster in etcd, or run a whole one on this machine, for development."""
 
 
 @cluster.command()
@@ -118,6 +120,35 @@ def _greeting(plan: "ClusterPlan", supervisor: "Supervisor") -> str:
         welcome(first["data"], first["control"], first["metrics"], None),
     ]
     return "\n".join(lines)
+
+
+@cluster.command()
+@click.argument("name")
+@etcd_options
+def create(name: str, **flags: Any) -> None:  # noqa: ANN401 - settings by name
+    """Make a cluster in etcd, so that members can join it; the one called "default" needs no making."""
+    import asyncio
+    import os
+
+    from bettong_gateway.config import GatewayConfig
+    from bettong_kit.membership.settings import load_member_settings
+
+    with server_errors():
+        # The settings file may also hold those of the members of this host.
+        _, settings = load_member_settings(GatewayConfig, flags | {"cluster": name}, os.environ, needs_blobs=False)
+        identity = asyncio.run(_create(settings))
+    click.echo(f"cluster {name} is {identity[:8]} in etcd at {', '.join(settings.endpoints)}")
+
+
+async def _create(settings: "ClusterSettings") -> str:
+    from bettong_kit.etcd.client import EtcdClient
+    from bettong_kit.membership.clusters import create_cluster
+
+    client = EtcdClient(settings.etcd_settings())
+    try:
+        return await create_cluster(client, settings.cluster)
+    finally:
+        await client.close()
 
 
 def _send(data: Path, name: str, number: signal.Signals, *, done: str) -> int:

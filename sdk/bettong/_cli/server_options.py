@@ -14,13 +14,26 @@ def _file(name: str, help_text: str) -> Option:
     return click.option(name, type=click.Path(dir_okay=False, path_type=Path), help=help_text)
 
 
-_CLUSTER_OPTIONS: tuple[Option, ...] = (
+_ETCD_OPTIONS: tuple[Option, ...] = (
     click.option(
         "--etcd",
         metavar="HOSTS",
         help="Servers of etcd, host[:port] with commas.  [env: BETTONG_ETCD; default port: 2379; required]",
     ),
-    click.option("--cluster", help="Name of the cluster.  [default: default]"),
+    click.option("--etcd-user", help="User of etcd; a client certificate needs none."),
+    _file("--etcd-password-file", "File with the password of --etcd-user."),
+    _file("--etcd-ca", "PEM file of the authorities that etcd's certificates are checked against; turns TLS on."),
+    _file("--etcd-cert", "PEM file of our certificate, where etcd asks for one."),
+    _file("--etcd-key", "PEM file of the key of --etcd-cert."),
+    click.option("--etcd-server-name", help="Name to expect in etcd's certificates.  [default: the host]"),
+)
+
+_MEMBER_OPTIONS: tuple[Option, ...] = (
+    click.option(
+        "--cluster",
+        help="Name of the cluster; one of another name than the default is made by `bettong cluster create`.  "
+        "[default: default]",
+    ),
     click.option("--name", help="Name of this member, unique in its role.  [default: name of the host]"),
     click.option(
         "--advertise",
@@ -30,15 +43,9 @@ _CLUSTER_OPTIONS: tuple[Option, ...] = (
     click.option(
         "--blobs",
         metavar="URL",
-        help="Where model files are kept for all members: file:///folder or s3://bucket/prefix.  "
+        help="Where model files are kept for all members: file:///folder or s3://bucket/prefix; routers need none.  "
         "[env: BETTONG_BLOBS; required]",
     ),
-    click.option("--etcd-user", help="User of etcd; a client certificate needs none."),
-    _file("--etcd-password-file", "File with the password of --etcd-user."),
-    _file("--etcd-ca", "PEM file of the authorities that etcd's certificates are checked against; turns TLS on."),
-    _file("--etcd-cert", "PEM file of our certificate, where etcd asks for one."),
-    _file("--etcd-key", "PEM file of the key of --etcd-cert."),
-    click.option("--etcd-server-name", help="Name to expect in etcd's certificates.  [default: the host]"),
 )
 
 _CONTROL_PORT: Option = click.option(
@@ -113,12 +120,17 @@ def server_options(command: CommandT) -> CommandT:
     return _with(command, _OPTIONS)
 
 
+def etcd_options(command: CommandT) -> CommandT:
+    """Give a command what is needed to reach etcd."""
+    return _with(command, _ETCD_OPTIONS)
+
+
 def role_options(*, control: bool) -> Callable[[CommandT], CommandT]:
     """Return what gives a command the settings of a member of a cluster; only gateways have a control plane."""
 
     def give(command: CommandT) -> CommandT:
         own = [_ROUTER_INSIDE, *_OPTIONS] if control else [option for option in _OPTIONS if option is not _CONTROL_PORT]
-        return _with(command, [*_CLUSTER_OPTIONS, *own])
+        return _with(command, [*_MEMBER_OPTIONS, *_ETCD_OPTIONS, *own])
 
     return give
 

@@ -32,7 +32,7 @@ COMMANDS = dict(_commands(cli, "bettong"))
 EXPECTED = {
     *("completion", "demo", "infer", "logs-level", "members", "serve", "status", "up", "version"),
     *("executor", "gateway", "router"),
-    *(f"cluster {name}" for name in ("kill", "pause", "resume", "start", "status", "stop", "up")),
+    *(f"cluster {name}" for name in ("create", "kill", "pause", "resume", "start", "status", "stop", "up")),
     *("model upload", "model list", "model show", "model configure", "model delete"),
     *("pipeline create", "pipeline list", "pipeline show", "pipeline deploy", "pipeline undeploy", "pipeline delete"),
 }
