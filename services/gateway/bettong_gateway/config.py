@@ -23,6 +23,8 @@ class GatewayConfig(ServingConfig):
     """Control-plane calls at once."""
     load_parallelism: int = 2
     """Deployments that are brought up at once; models are loaded on that many threads."""
+    router_inside: bool = True
+    """In a cluster: choose executors here, which saves a hop; false leaves that to the members that are routers."""
 
     def __post_init__(self) -> None:
         """Check every value against the others.
