@@ -49,7 +49,7 @@ def members(session: Session, *, watch: bool, interval: float) -> None:
 def as_json(found: "Members") -> dict[str, Any]:
     """Return members for programs."""
     document = asdict(found)
-    document["etcd_lost_since"] = found.etcd_lost_since.isoformat() if found.etcd_lost_since else None
+    document["etcd_lost_since"] = found.etcd_lost_since.isoformat(timespec="seconds") if found.etcd_lost_since else None
     return document
 
 
@@ -57,7 +57,7 @@ def as_text(found: "Members") -> str:
     """Return members for people."""
     count = f"{len(found.members)} member{'' if len(found.members) == 1 else 's'}"
     title = f"cluster {found.cluster}, {count}" if found.cluster else "one process"
-    since = found.etcd_lost_since.isoformat() if found.etcd_lost_since else None
+    since = found.etcd_lost_since.isoformat(timespec="seconds") if found.etcd_lost_since else None
     lines = [title, *lost_line(since, found.etcd_lost_reason)]
     return "\n".join([*lines, table(_COLUMNS, [_row(member) for member in found.members])])
 

@@ -55,7 +55,8 @@ def _details(client: "Client") -> dict[str, Any]:
     details["runtimes"] = dict(reply.runtimes)
     details |= {"cluster": reply.cluster, "member": reply.member}
     lost_ms = reply.coordination.lost_since_ms
-    details["etcd_lost_since"] = dt.datetime.fromtimestamp(lost_ms / 1000, tz=dt.UTC).isoformat() if lost_ms else None
+    lost_since = dt.datetime.fromtimestamp(lost_ms / 1000, tz=dt.UTC).isoformat(timespec="seconds")
+    details["etcd_lost_since"] = lost_since if lost_ms else None
     details["etcd_lost_reason"] = reply.coordination.lost_reason
     details["deployments"] = [_deployment(deployment) for deployment in reply.deployments]
     return details

@@ -164,3 +164,17 @@ def test_a_name_is_one_part_of_a_key(name: str) -> None:
     """Anything else is refused before it reaches etcd."""
     with pytest.raises(ConfigError, match="must have 1 to 63"):
         member(name)
+
+
+@pytest.mark.slow
+async def test_leaving_does_not_wait_for_an_etcd_that_is_away(etcd: EtcdCluster, client: EtcdClient) -> None:
+    """A process that ends has no time for it; its lease ends by itself."""
+    one = Announcement(client, CLUSTER, member())
+    await one.join()
+    etcd.servers[0].pause()
+    try:
+        started_s = time.monotonic()
+        await one.leave()
+        assert time.monotonic() - started_s < 4
+    finally:
+        etcd.servers[0].resume()

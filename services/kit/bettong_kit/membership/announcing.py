@@ -16,6 +16,8 @@ _POLL_S = 0.5
 """How often the lease of a predecessor is looked at."""
 _LATE_S = 1.5
 """How much later than it should a lease may end: etcd tells whole seconds, and looks for ended leases twice a second."""
+_LEAVE_TIMEOUT_S = 2.0
+"""What leaving may take of the time of a process that ends; its lease ends by itself."""
 _BEATS = 3
 """Beats in the life of a lease: two may be lost."""
 
@@ -104,8 +106,9 @@ class Announcement:
         """Tell the others at once; when etcd is away, they see it when the lease has ended."""
         lease, self._lease, self._held_until_s = self._lease, 0, 0.0
         if lease:
-            with contextlib.suppress(NotFoundError, CoordinationLostError):
-                await self._client.revoke(lease)
+            with contextlib.suppress(NotFoundError, CoordinationLostError, TimeoutError):
+                async with asyncio.timeout(_LEAVE_TIMEOUT_S):
+                    await self._client.revoke(lease)
         _log.info("member_left", role=self.member.role, member=self.member.name)
 
     async def _beat(self) -> bool:
