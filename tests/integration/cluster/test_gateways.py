@@ -1,153 +1,17 @@
 """Gateways and routers of one cluster in this process, over a real etcd; executors only say that they run things."""
 
 import asyncio
-import contextlib
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from fakes.etcd import EtcdCluster, emptied_client, etcd_cluster, until_ready
-from fakes.models import linear_model
+from cluster_parts import Cluster, around, deployments, sdk, until, uploaded
+from fakes.etcd import etcd_cluster, until_ready
 
 import bettong
-from bettong_domain.deployments import ReplicaState
-from bettong_domain.hosts import Running
 from bettong_domain.pipelines import PipelineKey
 from bettong_gateway import cluster as gateways
 from bettong_gateway.config import GatewayConfig
 from bettong_kit.errors import CoordinationRefusedError, MemberReplacedError
-from bettong_kit.etcd.client import EtcdClient
-from bettong_kit.membership.clusters import create_cluster
-from bettong_kit.membership.members import Member
-from bettong_kit.membership.settings import ClusterSettings
-from bettong_router import serve as routers
-from bettong_router.config import RouterConfig
-from bettong_serving.member import Membership, announced
-
-TIMEOUT_S = 20.0
-READY = Running(ReplicaState.READY)
-
-
-@dataclass
-class Started:
-    """A gateway or router that serves."""
-
-    address: str
-    stop: asyncio.Event
-    task: asyncio.Task[None]
-
-    async def end(self) -> None:
-        """Stop it as SIGTERM does."""
-        self.stop.set()
-        await self.task
-
-
-@dataclass
-class Cluster:
-    """An etcd, and what a test starts around it."""
-
-    etcd: EtcdCluster
-    client: EtcdClient
-    folder: Path
-    name: str
-    stack: contextlib.AsyncExitStack
-    executors: dict[str, Membership] = field(default_factory=dict)
-
-    def settings(self, name: str) -> ClusterSettings:
-        """Return who a member is."""
-        endpoints = ",".join(server.endpoint for server in self.etcd.servers)
-        return ClusterSettings(etcd=endpoints, cluster=self.name, name=name, blobs=f"file://{self.folder}/blobs")
-
-    async def gateway(self, name: str, *, router_inside: bool = True) -> Started:
-        """Start a gateway."""
-        config = GatewayConfig(
-            data=self.folder / name, data_port=0, lanes=1, drain_timeout_s=5, router_inside=router_inside
-        )
-        return await self._started(lambda stop, ready: gateways.serve(config, self.settings(name), stop, ready))
-
-    async def router(self, name: str) -> Started:
-        """Start a router."""
-        config = RouterConfig(data=self.folder / name, data_port=0, lanes=1, drain_timeout_s=5)
-        return await self._started(lambda stop, ready: routers.serve(config, self.settings(name), stop, ready))
-
-    async def executor(self, name: str) -> None:
-        """Announce an executor."""
-        member = Member("executor", name, "127.0.0.1:1", "1", {"lanes": 2})
-        membership = await self.stack.enter_async_context(announced(self.client, self.name, member))
-        for coroutine in membership.tasks():
-            task = asyncio.create_task(coroutine)
-            self.stack.push_async_callback(_cancelled, task)
-        self.executors[name] = membership
-
-    def say(self, name: str, *keys: PipelineKey) -> None:
-        """Have an executor say that it runs these."""
-        revision = self.executors[name].sight.desired.revision
-        self.executors[name].reporter.publish(revision, dict.fromkeys(keys, READY))
-
-    async def _started(self, serve: Callable[[asyncio.Event, Callable[[object], None]], Awaitable[None]]) -> Started:
-        stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
-        task = asyncio.ensure_future(serve(stop, ready.set_result))
-        self.stack.push_async_callback(_ended, stop, task)
-        await asyncio.wait({task, ready}, timeout=TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
-        return Started(ready.result().data, stop, task)
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait({task})
-
-
-async def _ended(stop: asyncio.Event, task: asyncio.Task[None]) -> None:
-    stop.set()
-    await asyncio.wait({task}, timeout=TIMEOUT_S)
-
-
-@contextlib.asynccontextmanager
-async def around(etcd: EtcdCluster, folder: Path) -> AsyncIterator[Cluster]:
-    """Make a cluster of nobody; what a test starts is ended, the last first."""
-    async with emptied_client(etcd.settings()) as client, contextlib.AsyncExitStack() as stack:
-        name = f"c-{uuid.uuid4().hex[:8]}"
-        await create_cluster(client, name)
-        yield Cluster(etcd, client, folder, name, stack)
-
-
-@pytest.fixture
-async def cluster(shared_etcd: EtcdCluster, tmp_path: Path) -> AsyncIterator[Cluster]:
-    """Make a cluster whose etcd the test leaves alone."""
-    async with around(shared_etcd, tmp_path) as made:
-        yield made
-
-
-@contextlib.asynccontextmanager
-async def sdk(gateway: Started) -> AsyncIterator[bettong.Client]:
-    """Connect as a user does; calls block, so that they go to threads."""
-    client = await asyncio.to_thread(bettong.Client, f"http://{gateway.address}", 15.0)
-    try:
-        yield client
-    finally:
-        await asyncio.to_thread(client.close)
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Ask again and again until something holds."""
-    async with asyncio.timeout(TIMEOUT_S):
-        while not await holds():  # noqa: ASYNC110 - what is asked is in another process, or might be
-            await asyncio.sleep(0.02)
-
-
-def uploaded(client: bettong.Client, name: str) -> bettong.Pipeline:
-    """Upload a model and make it a pipeline."""
-    model = client.upload_model(name, linear_model(4))
-    return client.build_pipeline(name).add_model_step(model)
-
-
-async def deployments(client: bettong.Client) -> dict[str, bettong.Deployment]:
-    found = await asyncio.to_thread(client.list_deployments)
-    return {each.pipeline: each for each in found}
 
 
 async def test_two_gateways_are_one_control_plane(cluster: Cluster) -> None:
