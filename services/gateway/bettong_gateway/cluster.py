@@ -72,7 +72,7 @@ async def serve(
         calls = DataPortCalls(asyncio.get_running_loop())
         engine = await stack.enter_async_context(_open_engine(config, cluster, control.address, calls))
         member = _member(cluster, engine, control.address)
-        membership = await stack.enter_async_context(announced(client, cluster.cluster, member))
+        membership = await stack.enter_async_context(announced(client, cluster.cluster, member, folder=folder))
         app = await stack.enter_async_context(_opened_app(_Parts(config, cluster, folder, engine, membership)))
         view = SeenCluster(membership.sight, engine, name=cluster.cluster, member=member.name)
         place = Place(folder, control.address, view)

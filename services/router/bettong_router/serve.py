@@ -64,9 +64,10 @@ async def serve(
             engine_version(),
             capacity={"lanes": listens.lanes},
         )
-        membership = await stack.enter_async_context(announced(client, cluster.cluster, member))
-        forwarding = Forwarding(engine, prefix=desired_prefix(cluster.cluster), clock=SystemClock())
-        app = RouterApp(membership.sight, forwarding, membership.reporter)
+        membership = await stack.enter_async_context(announced(client, cluster.cluster, member, folder=folder))
+        clock = SystemClock()
+        forwarding = Forwarding(engine, prefix=desired_prefix(cluster.cluster), clock=clock)
+        app = RouterApp(membership.sight, forwarding, membership.reporter, clock)
 
         async def bring_up() -> None:
             await app.ready()

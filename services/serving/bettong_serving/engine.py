@@ -42,6 +42,18 @@ def set_engine_log_level(level: str) -> None:
     bettong_engine.set_log_level(level)
 
 
+def record_crashes(file: Path) -> None:
+    """Have this process note in a file what a thread was running that brings it down.
+
+    Raises:
+        StartError: The file cannot be written.
+    """
+    try:
+        bettong_engine.record_crashes(str(file))
+    except bettong_engine.EngineError as error:
+        raise StartError(f"crashes cannot be recorded: {error}") from error
+
+
 def onnxruntime_library() -> Path:
     """Find ONNX Runtime's shared library inside its wheel, without importing the package.
 

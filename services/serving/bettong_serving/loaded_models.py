@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from bettong_catalog.blob_store import BlobStore, OnProgress
 from bettong_domain.models import ModelId, batch_mode_of
 from bettong_domain.plans import ProgramStep
+from bettong_kit.tasks import finished
 from bettong_serving.ports import ModelLoader
 
 
@@ -26,6 +27,9 @@ class LoadedModels:
 
         Raises:
             BettongError: It cannot be loaded.
+
+        Cancellation:
+            A fetch is given up, a load is waited for: whoever releases the model must find it.
         """
         # Counted before the wait: a release by somebody else must not unload what is being loaded.
         self._users[step.model_id] += 1
@@ -33,7 +37,7 @@ class LoadedModels:
         mode = batch_mode_of(step.model.signature, step.model.config)
         checked = mode is step.model.signature.batch_mode
         path = await self._blobs.fetch(step.model.sha256, on_progress)
-        await self._engine.load_model(step.model_id, path, step.model.framework, mode, checked=checked)
+        await finished(self._engine.load_model(step.model_id, path, step.model.framework, mode, checked=checked))
 
     def release(self, model_ids: Iterable[ModelId]) -> None:
         """Count one user less of each; models without users are unloaded."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from bettong_serving.sight import ClusterSight
 _log = get_logger("cluster")
 _IDENTITY = "cluster"
 """File of the data folder that says which cluster it belongs to."""
+_LEASE = "lease"
+"""File of the data folder that says under which lease this process is announced."""
 _DEFAULT = ClusterSettings.__dataclass_fields__["cluster"].default
 _NOTICE_TIMEOUT_S = 2.0
 NOTICE_S = 1.0
@@ -62,22 +65,34 @@ async def entered(settings: ClusterSettings, folder: Path) -> AsyncIterator[Etcd
     try:
         if settings.cluster == _DEFAULT:
             await create_cluster(client, settings.cluster)
-        identity = await find_cluster(client, settings.cluster, expected=_read(folder))
-        _write(folder, identity)
+        identity = await find_cluster(client, settings.cluster, expected=_read(folder / _IDENTITY))
+        _write(folder / _IDENTITY, identity)
         yield client
     finally:
         await client.close()
 
 
 @contextlib.asynccontextmanager
-async def announced(client: EtcdClient, cluster: str, member: Member) -> AsyncIterator[Membership]:
-    """Join, and leave at the end.
+async def announced(
+    client: EtcdClient, cluster: str, member: Member, *, folder: Path | None = None
+) -> AsyncIterator[Membership]:
+    """Join, and leave at the end. What a dead process of the same data folder has left in etcd is removed first.
+
+    Args:
+        client: Whose etcd to join in.
+        cluster: Name of the cluster.
+        member: What to say.
+        folder: Data folder that this process holds the lock of, which proves that whoever had it before is dead.
 
     Raises:
+        DataFolderError: The folder cannot be read.
         MemberReplacedError: A live member has the name; names its address.
         CoordinationLostError: etcd does not answer.
     """
-    announcement = Announcement(client, cluster, member)
+    if folder is not None:
+        await _end_predecessor(client, folder / _LEASE)
+    on_lease = partial(_remember, folder / _LEASE) if folder is not None else None
+    announcement = Announcement(client, cluster, member, on_lease=on_lease)
     await announcement.join()
     try:
         yield Membership(client, announcement, ClusterSight(client, cluster), Reporter(client, cluster, announcement))
@@ -122,17 +137,33 @@ def first_of(group: BaseExceptionGroup[BettongError]) -> BettongError:
     return first_of(error) if isinstance(error, BaseExceptionGroup) else error
 
 
-def _read(folder: Path) -> str:
+async def _end_predecessor(client: EtcdClient, file: Path) -> None:
+    """Take a dead process out of the cluster without waiting for the end of its lease."""
+    lease = _read(file)
+    # The lease may have ended by itself, or belong to another life of etcd.
+    with contextlib.suppress(BettongError, ValueError):
+        await client.revoke(int(lease, 16))
+
+
+def _remember(file: Path, lease: int) -> None:
+    """Note a lease for whoever comes after us; without the note, that one waits."""
     try:
-        return (folder / _IDENTITY).read_text(encoding="ascii").strip()
+        _write(file, f"{lease:x}")
+    except DataFolderError as error:
+        _log.warning("lease_not_noted", reason=error.message)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii").strip()
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as error:
-        raise DataFolderError(f"data folder {folder} cannot be read: {error}") from error
+        raise DataFolderError(f"data folder {file.parent} cannot be read: {error}") from error
 
 
-def _write(folder: Path, identity: str) -> None:
+def _write(file: Path, text: str) -> None:
     try:
-        (folder / _IDENTITY).write_text(f"{identity}\n", encoding="ascii")
+        file.write_text(f"{text}\n", encoding="ascii")
     except OSError as error:
-        raise DataFolderError(f"data folder {folder} cannot be written: {error.strerror}") from error
+        raise DataFolderError(f"data folder {file.parent} cannot be written: {error.strerror}") from error

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import random
+from collections.abc import Callable
 from dataclasses import replace
 
 from bettong_kit.errors import BettongError, CoordinationLostError, MemberReplacedError, NotFoundError
@@ -25,12 +26,29 @@ _BEATS = 3
 class Announcement:
     """Keeps one member announced. `join`, then `run` until cancelled, then `leave`."""
 
-    def __init__(self, client: EtcdClient, cluster: str, member: Member, *, ttl_s: int = 5) -> None:
-        """Prepare to announce; a member that dies is gone for the others after *ttl_s*."""
+    def __init__(
+        self,
+        client: EtcdClient,
+        cluster: str,
+        member: Member,
+        *,
+        ttl_s: int = 5,
+        on_lease: Callable[[int], None] | None = None,
+    ) -> None:
+        """Prepare to announce.
+
+        Args:
+            client: Whose etcd to announce in.
+            cluster: Name of the cluster.
+            member: What to say.
+            ttl_s: How long after its death the member is gone for the others.
+            on_lease: Told each lease before anything is written under it.
+        """
         self._client = client
         self._clock = client.connection.clock
         self._key = member_key(cluster, member)
         self._ttl_s = ttl_s
+        self._on_lease = on_lease
         self._lease = 0
         self._revision = ABSENT
         self._held_until_s = 0.0
@@ -62,6 +80,8 @@ class Announcement:
         async with self._changing:
             self._lease = await self._client.grant(self._ttl_s)
             try:
+                if self._on_lease is not None:
+                    self._on_lease(self._lease)
                 await self._take_name()
             except BaseException:
                 # Cancelled or refused: the lease would end by itself; sooner is nicer.
