@@ -9,6 +9,8 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from google.protobuf.message import DecodeError, Message
+
 from bettong.internal.v1 import stored_pb2
 from bettong.v1 import models_pb2
 from bettong_catalog import converters
@@ -17,9 +19,10 @@ from bettong_domain.deployments import DeploymentConfig, Desired
 from bettong_domain.models import Model, ModelConfig, ModelKey
 from bettong_domain.pipelines import Pipeline, PipelineKey
 from bettong_kit.clock import Clock
-from bettong_kit.errors import ConflictError, InUseError, NotFoundError
+from bettong_kit.errors import ConflictError, CorruptDataError, InUseError, NotFoundError
 
 ResultT = TypeVar("ResultT")
+MessageT = TypeVar("MessageT", bound=Message)
 _ATTEMPTS = 8
 """How often a change is tried again when others change the same keys; with one process, twice is rare."""
 
@@ -286,12 +289,19 @@ def _deployment_key(pipeline: str) -> str:
 
 
 def _model(entry: Entry) -> Model:
-    return converters.model_from_pb(models_pb2.Model.FromString(entry.value))
+    return converters.model_from_pb(_decoded(models_pb2.Model, entry))
 
 
 def _pipeline(entry: Entry) -> Pipeline:
-    return converters.pipeline_from_stored(stored_pb2.StoredPipeline.FromString(entry.value))
+    return converters.pipeline_from_stored(_decoded(stored_pb2.StoredPipeline, entry))
 
 
 def _desired(entry: Entry) -> Desired:
-    return converters.desired_from_stored(stored_pb2.StoredDeployment.FromString(entry.value), entry.revision)
+    return converters.desired_from_stored(_decoded(stored_pb2.StoredDeployment, entry), entry.revision)
+
+
+def _decoded(kind: type[MessageT], entry: Entry) -> MessageT:
+    try:
+        return kind.FromString(entry.value)
+    except DecodeError as error:
+        raise CorruptDataError(f"the stored {entry.key} cannot be read; something else wrote it") from error

@@ -4,19 +4,23 @@ All members that have the same copies compute the same; that is why what they mu
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+
+from google.protobuf.message import DecodeError
 
 from bettong.internal.v1 import stored_pb2
 from bettong_catalog import converters
 from bettong_catalog.store import Entry, Transaction
 from bettong_domain.deployments import Desired
+from bettong_domain.hosts import EXECUTOR
 from bettong_domain.placement import ExecutorRoom, Placement, Wanted, place
 from bettong_kit.errors import UnavailableError
 from bettong_kit.etcd.client import KeyValue
 from bettong_kit.etcd.mirror import Snapshot
+from bettong_kit.logging import get_logger
 from bettong_kit.membership.members import Member, cluster_root
 
-EXECUTOR = "executor"
+_log = get_logger("catalog")
 
 
 def desired_prefix(cluster: str) -> str:
@@ -64,7 +68,8 @@ class SnapshotStore:
 def read_wishes(entries: Mapping[str, KeyValue], prefix: str) -> list[Desired]:
     """Return the wishes for all pipelines, ordered by name, from a copy of the keys below *prefix*."""
     begin = f"{prefix}deployments/"
-    return [_wish(entries[key]) for key in sorted(entries) if key.startswith(begin)]
+    found = (_wish(entries[key]) for key in sorted(entries) if key.startswith(begin))
+    return [wish for wish in found if wish is not None]
 
 
 def placement_of(wishes: Iterable[Desired], members: Iterable[Member]) -> Placement:
@@ -73,8 +78,29 @@ def placement_of(wishes: Iterable[Desired], members: Iterable[Member]) -> Placem
     return place(wanted, [_room(member) for member in members if member.role == EXECUTOR])
 
 
-def _wish(entry: KeyValue) -> Desired:
-    stored = stored_pb2.StoredDeployment.FromString(entry.value)
+class Placer:
+    """Computes placements, each only when what it depends on is new: reports come more often than members and wishes."""
+
+    def __init__(self) -> None:
+        self._things: object = None
+        self._placement = Placement({}, {})
+
+    def place(self, wishes: Sequence[Desired], members: Iterable[Member]) -> Placement:
+        """Return which executors run which pipelines."""
+        executors = [member for member in members if member.role == EXECUTOR]
+        things = [(wish.pipeline, wish.stopped, wish.config, wish.since) for wish in wishes], executors
+        if things != self._things:
+            self._things, self._placement = things, placement_of(wishes, executors)
+        return self._placement
+
+
+def _wish(entry: KeyValue) -> Desired | None:
+    """Read one wish; one that cannot be read must not hide the others."""
+    try:
+        stored = stored_pb2.StoredDeployment.FromString(entry.value)
+    except DecodeError:
+        _log.warning("deployment_unreadable", key=entry.key)
+        return None
     return dataclasses.replace(converters.desired_from_stored(stored, entry.revision), since=entry.created)
 
 

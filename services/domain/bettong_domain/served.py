@@ -1,6 +1,6 @@
 """Which version of a pipeline a gateway serves, and what to say about it: computed from the wish and what is where."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from bettong_domain.deployments import DeploymentState, Desired, Replica, ReplicaState
@@ -27,6 +27,8 @@ class Situation:
     """Versions that a router on the way does not know yet, with its name."""
     serving: int = 0
     """The version that this gateway serves, 0 for none."""
+    held: Collection[tuple[int, str]] = ()
+    """Versions of the pipeline with the names of the executors that say anything about them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,15 @@ class Served:
     state: DeploymentState
     reason: str
     replicas: tuple[Replica, ...]
+
+
+def held_versions(executors: Iterable[Host]) -> dict[str, set[tuple[int, str]]]:
+    """Return what executors say anything about: versions with names of executors, by pipeline."""
+    held: dict[str, set[tuple[int, str]]] = {}
+    for host in executors:
+        for key in host.running:
+            held.setdefault(key.name, set()).add((key.version, host.name))
+    return held
 
 
 def decide(wish: Desired, situation: Situation) -> Served:
@@ -111,14 +122,8 @@ def _on(situation: Situation, name: str, wish: Desired, version: int) -> Running
 def _replicas(wish: Desired, situation: Situation) -> tuple[Replica, ...]:
     """Return what is where: all that is wanted on those that shall run it, and what is on others."""
     wanted = {(version, name) for version in wish.versions for name in situation.assigned}
-    there = {
-        (key.version, name)
-        for name, host in situation.executors.items()
-        for key in host.running
-        if key.name == wish.pipeline
-    }
     return tuple(
         Replica(name, version, how.state, how.reason)
-        for version, name in sorted(wanted | there)
+        for version, name in sorted(wanted.union(situation.held))
         for how in [_on(situation, name, wish, version)]
     )

@@ -11,13 +11,14 @@ from bettong_domain.deployments import Deployment, DeploymentState, Desired, Mod
 from bettong_domain.forwarding import answered
 from bettong_domain.hosts import EXECUTOR, GATEWAY, ROUTER, Host, Running
 from bettong_domain.pipelines import PipelineKey
-from bettong_domain.served import Served, Situation, decide
+from bettong_domain.served import Served, Situation, decide, held_versions
 from bettong_gateway.cluster_routes import Route, Routes
 from bettong_gateway.good_versions import GoodVersions
 from bettong_gateway.progress import Progress
 from bettong_kit.clock import Clock
 from bettong_kit.errors import BettongError
 from bettong_kit.logging import get_logger
+from bettong_serving.following import follow
 from bettong_serving.forwarding import Forwarding
 from bettong_serving.reporting import Reports
 from bettong_serving.sight import Sight
@@ -78,9 +79,7 @@ class ClusterReconciler:
         """
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._good_versions.run(), name="note good versions")
-            async for _ in self._sight.changes(self._pause_s):
-                await self._look()
-                self._looked.set()
+            await follow(self._sight, self._look, pause_s=self._pause_s, clock=self._clock)
 
     async def restore(self) -> None:
         """Wait until everything that is wished for serves, or cannot for the moment; `run` does the work meanwhile."""
@@ -114,11 +113,12 @@ class ClusterReconciler:
         for wish, served in zip(wishes, decisions, strict=True):
             self._tell(wish, _failed(served, failures[wish.pipeline]) if wish.pipeline in failures else served)
         self._progress.keep_only({wish.pipeline for wish in wishes})
+        self._looked.set()
 
     def _decisions(self, wishes: Sequence[Desired]) -> list[Served]:
         seen, placement = self._forwarding.seen, self._forwarding.placement
         executors = {host.name: host for host in seen.of_role(EXECUTOR)}
-        answers = answered(seen)
+        answers, held = answered(seen), held_versions(executors.values())
         unrouted = self._unrouted(answers)
         return [
             decide(
@@ -130,6 +130,7 @@ class ClusterReconciler:
                     answered=answers,
                     unrouted=unrouted,
                     serving=self._routes.version(wish.pipeline),
+                    held=held.get(wish.pipeline, ()),
                 ),
             )
             for wish in wishes

@@ -5,8 +5,10 @@ import asyncio
 from bettong_domain.deployments import ReplicaState
 from bettong_domain.forwarding import answered
 from bettong_domain.hosts import Running
+from bettong_kit.clock import Clock
 from bettong_kit.errors import BettongError
 from bettong_kit.logging import get_logger
+from bettong_serving.following import follow
 from bettong_serving.forwarding import Forwarding
 from bettong_serving.reporting import Reports
 from bettong_serving.sight import Sight
@@ -20,10 +22,11 @@ _SELDOM_S = 60.0
 class RouterApp:
     """Forwards by what is seen. `run` is its one task."""
 
-    def __init__(self, sight: Sight, forwarding: Forwarding, reports: Reports) -> None:
+    def __init__(self, sight: Sight, forwarding: Forwarding, reports: Reports, clock: Clock) -> None:
         self._sight = sight
         self._forwarding = forwarding
         self._reports = reports
+        self._clock = clock
         self._looked = asyncio.Event()
 
     async def run(self) -> None:
@@ -32,9 +35,7 @@ class RouterApp:
         Cancellation:
             Calls go on by the last table.
         """
-        async for _ in self._sight.changes(self._pause_s):
-            await self._look()
-            self._looked.set()
+        await follow(self._sight, self._look, pause_s=self._pause_s, clock=self._clock)
 
     async def ready(self) -> None:
         """Wait until there is a table."""
@@ -53,3 +54,4 @@ class RouterApp:
         # Gateways send a version here once all routers say that they can pass it on.
         ready = {key: Running(ReplicaState.READY) for key in answered(self._forwarding.seen)}
         self._reports.publish(desired.revision, ready)
+        self._looked.set()

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from bettong.internal.v1 import snapshot_pb2
-from bettong_catalog.shared import placement_of, read_wishes
+from bettong_catalog.shared import Placer, read_wishes
 from bettong_domain.deployments import Desired
 from bettong_domain.forwarding import ForwardingTable, to_executors, to_routers
 from bettong_domain.hosts import Host, Seen, look
@@ -40,7 +40,7 @@ class Forwarding:
         self._clock = clock
         self._through_routers = through_routers
         self._table: ForwardingTable | None = None
-        self._placed: tuple[object, Placement] | None = None
+        self._placer = Placer()
         self.seen = Seen()
         self.wishes: list[Desired] = []
         self.placement = Placement({}, {})
@@ -52,7 +52,7 @@ class Forwarding:
             BettongError: A member has an address that cannot be read; the table stays as it was.
         """
         self.wishes = read_wishes(desired.entries, self._prefix)
-        self.placement = self._place(members)
+        self.placement = self._placer.place(self.wishes, members)
         self.seen = look(self.seen, hosts, now_s=self._clock.monotonic_s(), linked=self._linked())
         table = to_routers(self.seen) if self._through_routers else to_executors(self.seen, self.placement.assigned)
         if table == self._table:
@@ -60,13 +60,6 @@ class Forwarding:
         await self._engine.forward_to(table)
         self._table = table
         return True
-
-    def _place(self, members: Sequence[Member]) -> Placement:
-        """Compute the placement, unless it is of the same things as the last one: reports come more often than members."""
-        things = [(wish.pipeline, wish.stopped, wish.config, wish.since) for wish in self.wishes], members
-        if self._placed is None or self._placed[0] != things:
-            self._placed = things, placement_of(self.wishes, members)
-        return self._placed[1]
 
     def _linked(self) -> Collection[str]:
         return {peer.name for peer in self._engine.forwarder_status().peers if peer.links}

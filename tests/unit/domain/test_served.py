@@ -7,7 +7,7 @@ import pytest
 from bettong_domain.deployments import DeploymentConfig, DeploymentState, Desired, Replica, ReplicaState
 from bettong_domain.hosts import ANSWERING, Host, Running
 from bettong_domain.pipelines import PipelineKey
-from bettong_domain.served import Situation, decide
+from bettong_domain.served import Situation, decide, held_versions
 
 RUNNING, STARTING, ERROR = DeploymentState.RUNNING, DeploymentState.STARTING, DeploymentState.ERROR
 STATES = {
@@ -39,7 +39,8 @@ def situation(serving: int = 0, **executors: str) -> Situation:
         for name, words in executors.items()
     }
     answered = {key for host in hosts.values() for key, how in host.running.items() if how.state in ANSWERING}
-    return Situation(hosts, sorted(hosts), answered=answered, serving=serving)
+    held = held_versions(hosts.values()).get("p", ())
+    return Situation(hosts, sorted(hosts), answered=answered, serving=serving, held=held)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from fakes.sight import PREFIX, FakeReports, FakeSight
 
 from bettong_catalog.registry import Registry
 from bettong_catalog.shared import read_wishes
+from bettong_catalog.store import Transaction
 from bettong_domain.deployments import Deployment, DeploymentConfig, DeploymentState, ReplicaState
 from bettong_domain.hosts import Running
 from bettong_domain.models import BatchMode, Framework, Model, ModelConfig, ModelKey, Signature, TensorSpec
@@ -251,6 +252,19 @@ async def test_a_program_that_the_engine_refuses_hurts_no_other() -> None:
         await when(lambda: "q" in g.engine.forwarded)
         g.sight.nudge()
         assert (await g.deployments.get("p")).state is ERROR
+
+
+async def test_garbage_in_etcd_hurts_no_other_pipeline() -> None:
+    """Neither a wish nor a pipeline version that cannot be read keeps others from being served."""
+    async with gateway() as g:
+        g.sight.join("executor", "e1")
+        g.sight.say("executor", "e1", p="1 ready", q="1 ready")
+        key = await g.make("q", 1)
+        await g.wish(await g.make("p", 1))
+        await g.sight.commit(Transaction(puts={"deployments/r": b"\xff", "pipelines/p/0000000001": b"\xff"}))
+        await g.wish(key)
+        await when(lambda: "q" in g.engine.forwarded)
+        await g.until(ERROR, reason="cannot be read; something else wrote it")
 
 
 async def test_deleted_pipelines_are_forgotten() -> None:

@@ -23,7 +23,8 @@ class Router:
 
     def __init__(self) -> None:
         self.sight, self.engine, self.reports = FakeSight(), FakeEngine(), FakeReports()
-        self.app = RouterApp(self.sight, Forwarding(self.engine, prefix=PREFIX, clock=ManualClock()), self.reports)
+        clock = ManualClock()
+        self.app = RouterApp(self.sight, Forwarding(self.engine, prefix=PREFIX, clock=clock), self.reports, clock)
 
     async def when(self, *peers: str) -> None:
         """Wait until calls for version 1 go to these."""
