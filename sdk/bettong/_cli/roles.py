@@ -38,7 +38,7 @@ class Addresses(Protocol):
 
 
 @click.command()
-@role_options(control=True)
+@role_options("gateway")
 def gateway(**flags: Any) -> None:  # noqa: ANN401 - settings by name
     """Run a member that accepts requests of every protocol, and changes of what is deployed.
 
@@ -48,7 +48,7 @@ def gateway(**flags: Any) -> None:  # noqa: ANN401 - settings by name
 
 
 @click.command()
-@role_options(control=False)
+@role_options("router")
 def router(**flags: Any) -> None:  # noqa: ANN401 - settings by name
     """Run a member that passes requests on to the executor that has least to do.
 
@@ -58,7 +58,7 @@ def router(**flags: Any) -> None:  # noqa: ANN401 - settings by name
 
 
 @click.command()
-@role_options(control=False)
+@role_options("executor")
 def executor(**flags: Any) -> None:  # noqa: ANN401 - settings by name
     """Run a member that runs models.
 

@@ -54,10 +54,25 @@ _CONTROL_PORT: Option = click.option(
     help="Port of the control plane, for SDK and CLI.  [default: the one after --port]",
 )
 
-_ROUTER_INSIDE: Option = click.option(
-    "--router-inside/--no-router-inside",
-    default=None,
-    help="Choose executors in the gateway itself, which saves a hop, or leave that to routers.  [default: inside]",
+_OF_GATEWAYS: tuple[Option, ...] = (
+    click.option(
+        "--router-inside/--no-router-inside",
+        default=None,
+        help="Choose executors in the gateway itself, which saves a hop, or leave that to routers.  [default: inside]",
+    ),
+)
+
+_OF_EXECUTORS: tuple[Option, ...] = (
+    click.option(
+        "--memory-bytes",
+        type=click.IntRange(1),
+        help="Bytes of memory that pipelines may ask for here.  [default: what the machine or the container has]",
+    ),
+    click.option(
+        "--cache",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Folder for fetched model files, which executors of one host may share.  [default: one in --data]",
+    ),
 )
 
 _OPTIONS: tuple[Option, ...] = (
@@ -125,12 +140,13 @@ def etcd_options(command: CommandT) -> CommandT:
     return _with(command, _ETCD_OPTIONS)
 
 
-def role_options(*, control: bool) -> Callable[[CommandT], CommandT]:
+def role_options(role: str) -> Callable[[CommandT], CommandT]:
     """Return what gives a command the settings of a member of a cluster; only gateways have a control plane."""
+    own = {"gateway": _OF_GATEWAYS, "executor": _OF_EXECUTORS}.get(role, ())
+    shared = [option for option in _OPTIONS if role == "gateway" or option is not _CONTROL_PORT]
 
     def give(command: CommandT) -> CommandT:
-        own = [_ROUTER_INSIDE, *_OPTIONS] if control else [option for option in _OPTIONS if option is not _CONTROL_PORT]
-        return _with(command, [*_MEMBER_OPTIONS, *_ETCD_OPTIONS, *own])
+        return _with(command, [*_MEMBER_OPTIONS, *_ETCD_OPTIONS, *own, *shared])
 
     return give
 

@@ -53,33 +53,20 @@ Say = Callable[[str, str], None]
 """Shows a line of somebody."""
 
 
-async def _nothing_to_do() -> None:
-    pass
-
-
 class Child:
     """Runs one plan until `stop`; `run` must be awaited by its owner."""
 
-    def __init__(
-        self,
-        plan: ChildPlan,
-        *,
-        say: Say,
-        on_change: Callable[[], None],
-        on_death: Callable[[], Awaitable[None]] = _nothing_to_do,
-    ) -> None:
+    def __init__(self, plan: ChildPlan, *, say: Say, on_change: Callable[[], None]) -> None:
         """Prepare to run.
 
         Args:
             plan: What to run.
             say: Takes each line of output, and what becomes of the process.
             on_change: Called whenever one of the attributes has changed.
-            on_death: Awaited before a process that died is started again.
         """
         self._plan = plan
         self._say = say
         self._on_change = on_change
-        self._on_death = on_death
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
         self._wanted = asyncio.Event()
@@ -212,7 +199,6 @@ class Child:
         self._say("cluster", f"{self.name} {how_it_ended(code)}; it is started {again}")
         self.restarts += 1
         self._become(ChildState.WAITING)
-        await self._on_death()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), wait_s)
 

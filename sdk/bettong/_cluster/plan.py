@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from bettong._cluster.child import ChildPlan
+from bettong_executor.memory import memory_bytes
 from bettong_kit.errors import AddressInUseError, ConfigError
 from bettong_kit.membership.settings import ClusterSettings
 
@@ -108,7 +109,7 @@ class ClusterPlan:
         ]
         inner = ["--host", LOOPBACK, "--port", "0"]
         flags = {
-            "executor": [inner] * self.executors,
+            "executor": [[*inner, *self._shares()]] * self.executors,
             "router": [inner] * self.routers,
             "gateway": gateway_flags,
         }
@@ -122,6 +123,11 @@ class ClusterPlan:
     def log(self, name: str) -> Path:
         """Return the file that a member's output goes to."""
         return self.data / "logs" / f"{name}.log"
+
+    def _shares(self) -> list[str]:
+        """Return what executors have in common: the machine's memory, and the files that one of them has fetched."""
+        memory = memory_bytes() // self.executors
+        return ["--cache", str(self.data.absolute() / "cache"), *(["--memory-bytes", str(memory)] if memory else [])]
 
     def _member(self, role: str, number: int, command: Sequence[str]) -> ChildPlan:
         name = f"{role}-{number}"

@@ -15,14 +15,12 @@ from bettong_kit.errors import BettongError, CoordinationLostError, StartError
 from bettong_kit.etcd.client import EtcdClient
 from bettong_kit.etcd.settings import EtcdSettings
 from bettong_kit.membership.clusters import create_cluster
-from bettong_kit.membership.members import members_prefix
 from bettong_serving.data_folder import locked_data_folder
 
 _ETCD_START_S = 60.0
 _ETCD_STOP_S = 5.0
 _BESIDE_DRAINING_S = 2.0
 """What a member may take to end besides the requests that it answers."""
-_FORGET_S = 1.0
 _PROBE_S = 0.05
 _PROBE_TIMEOUT_S = 2.0
 _PATIENCE_S = 15.0
@@ -92,7 +90,7 @@ class Supervisor:
         if not await _unless(stop, etcd.ready.wait()):
             return
         for role, plans in self._plan.members(self.etcd, self._ports, program=self._member_program).items():
-            members = [self._member(plan, client) for plan in plans]
+            members = [Child(plan, say=self._say, on_change=self._write) for plan in plans]
             self._say("cluster", f"starting {len(members)} of role {role}")
             await self._run_children(stack, members, self._plan.drain_timeout_s + _BESIDE_DRAINING_S)
         if await _unless(stop, self._until_ready()):
@@ -114,12 +112,6 @@ class Supervisor:
         return ChildPlan(
             "etcd", "etcd", command, self._plan.log("etcd"), environment, probe=lambda: self._until_etcd(client)
         )
-
-    def _member(self, plan: ChildPlan, client: EtcdClient) -> Child:
-        async def on_death() -> None:
-            await forget(client, plan.role, plan.name)
-
-        return Child(plan, say=self._say, on_change=self._write, on_death=on_death)
 
     async def _until_etcd(self, client: EtcdClient) -> dict[str, str]:
         try:
@@ -181,15 +173,6 @@ async def running(children: Sequence[Child], *, stop_timeout_s: float) -> AsyncI
             yield
         finally:
             await asyncio.gather(*(child.stop(stop_timeout_s) for child in children))
-
-
-async def forget(client: EtcdClient, role: str, name: str) -> None:
-    """Tell the others that a member is gone: we know that its process is, long before its lease ends."""
-    with contextlib.suppress(BettongError, TimeoutError):
-        async with asyncio.timeout(_FORGET_S):
-            entry = await client.get(f"{members_prefix(CLUSTER)}{role}/{name}")
-            if entry is not None and entry.lease:
-                await client.revoke(entry.lease)
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[None, None, object]) -> bool:

@@ -14,12 +14,11 @@ from fakes.etcd import etcd_program
 
 from bettong._cluster.plan import CLUSTER, ClusterPlan
 from bettong._cluster.state import ask_to_start, read_status
-from bettong._cluster.supervisor import Supervisor, forget
-from bettong_kit.errors import BettongError, DataFolderError, StartError
-from bettong_kit.etcd.client import ABSENT, EtcdClient, Guarded
+from bettong._cluster.supervisor import Supervisor
+from bettong_kit.errors import DataFolderError, StartError
+from bettong_kit.etcd.client import EtcdClient
 from bettong_kit.etcd.settings import EtcdSettings
 from bettong_kit.membership.clusters import find_cluster
-from bettong_kit.membership.members import members_prefix
 
 pytestmark = pytest.mark.slow
 
@@ -161,17 +160,3 @@ async def test_a_stopped_member_is_started_when_asked(tmp_path: Path) -> None:
         await run.until_said("router-1 has stopped")
         ask_to_start(tmp_path, read_status(tmp_path), "router-1")
         await child.ready.wait()
-
-
-async def test_a_dead_member_is_gone_for_the_others_at_once(tmp_path: Path) -> None:
-    """Its lease ends with it; where etcd is away that is no error."""
-    async with cluster(_plan(tmp_path)) as run:
-        client = EtcdClient(EtcdSettings((run.supervisor.etcd,), call_timeout_s=0.5))
-        key = f"{members_prefix(CLUSTER)}executor/executor-1"
-        await client.commit(Guarded(guards={key: ABSENT}, leased={key: b"{}"}, lease=await client.grant(60)))
-        await forget(client, "executor", "executor-1")
-        assert await client.get(key) is None
-        await forget(client, "executor", "executor-1")
-    with contextlib.suppress(BettongError):
-        await forget(client, "executor", "executor-1")
-    await client.close()

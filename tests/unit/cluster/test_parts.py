@@ -78,7 +78,8 @@ def test_members_are_told_all_by_flags(tmp_path: Path, monkeypatch: pytest.Monke
     second = members["executor"][1]
     line = " ".join(second.command)
     assert line.startswith("b executor --cluster local --etcd 127.0.0.1:5 --blobs file:///")
-    assert f"--port 0 --name executor-2 --data {tmp_path}/executor-2" in line
+    assert f"--port 0 --cache {tmp_path}/cache --memory-bytes " in line
+    assert line.endswith(f"--name executor-2 --data {tmp_path}/executor-2")
     assert "--port 8080 --control-port 8081 --metrics-port 8082" in " ".join(members["gateway"][0].command)
     assert second.log == tmp_path / "logs" / "executor-2.log"
     assert "BETTONG_MAX_IN_FLIGHT" in second.environment
