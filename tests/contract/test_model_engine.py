@@ -15,7 +15,7 @@ from bettong_domain.pipelines import PipelineKey
 from bettong_domain.plans import Program, compile_program
 from bettong_kit.errors import BettongError, InvalidModelError
 from bettong_serving.config import ServingConfig
-from bettong_serving.ports import ModelEngine
+from bettong_serving.ports import HostingEngine, ModelEngine, ModelLoader
 
 
 @pytest.fixture(params=["fake", "real"])
@@ -46,7 +46,7 @@ def _program(version: int, model_id: ModelId | None = None) -> Program:
     return compiled
 
 
-async def _load(engine: ModelEngine, path: Path, *, model_id: str = "id", mode: BatchMode | None = None) -> Signature:
+async def _load(engine: ModelLoader, path: Path, *, model_id: str = "id", mode: BatchMode | None = None) -> Signature:
     return await engine.load_model(model_id, path, Framework.ONNX, mode)
 
 
@@ -108,6 +108,21 @@ async def test_an_unloaded_model_is_missing(engine: ModelEngine, file: Path) -> 
     await engine.route(stop=["p"])
     with pytest.raises(BettongError):
         await engine.route(serve=[_program(2)])
+
+
+async def test_versions_are_hosted_beside_each_other(engine: HostingEngine, file: Path) -> None:
+    """Other processes name the version; stopping what is not hosted is fine."""
+    (model_id,) = _program(1).model_ids
+    await _load(engine, file, model_id=model_id)
+    await engine.host(serve=[_program(1), _program(2)])
+    await engine.host(serve=[_program(2)], stop=[PipelineKey("p", 1)])
+    await engine.host(stop=[PipelineKey("p", 1), PipelineKey("never", 7)])
+
+
+async def test_a_program_of_a_missing_model_is_not_hosted(engine: HostingEngine) -> None:
+    """The change is refused as a whole."""
+    with pytest.raises(BettongError):
+        await engine.host(serve=[_program(1)])
 
 
 async def test_changes_at_once_are_all_taken(engine: ModelEngine, file: Path) -> None:

@@ -87,6 +87,12 @@ class FakeSight:
         del self._hosts[f"{role}/{name}"]
         self.nudge()
 
+    def drain(self, role: str, name: str) -> None:
+        """Have a member say that it will leave."""
+        draining = replace(self._hosts[f"{role}/{name}"], draining=True)
+        self._hosts[draining.id] = draining
+        self.nudge()
+
     def say(self, role: str, name: str, **programs: str) -> None:
         """Have a member report, such as p="1 ready, 2 loading"; a reason may follow the state."""
         running = {}
