@@ -10,6 +10,7 @@ from docs.pages import ROOT, table
 from onnx_files import identity
 from servers import Server, serving
 
+from bettong_executor.config import ExecutorConfig
 from bettong_gateway.config import GatewayConfig
 from bettong_kit.config import describe_settings
 from bettong_kit.membership.settings import ClusterSettings
@@ -111,6 +112,10 @@ def test_every_setting_of_a_member_is_described_with_its_default() -> None:
     """The table of the cluster's guide has what makes a process a member."""
     rows = table(OPERATE_CLUSTER, "| variable | type | default | meaning |")
     assert describe_settings(ClusterSettings, ENVIRONMENT_PREFIX) == [(row[0], row[1], row[2]) for row in rows]
+    known = {variable for variable, *_ in describe_settings(GatewayConfig, ENVIRONMENT_PREFIX)}
+    own = [each for each in describe_settings(ExecutorConfig, ENVIRONMENT_PREFIX) if each[0] not in known]
+    rows = table(OPERATE_CLUSTER, "| variable of executors | type | default | meaning |")
+    assert own == [(row[0], row[1], row[2]) for row in rows]
 
 
 def test_every_metric_is_described(server: Server) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -49,6 +50,10 @@ class Cluster:
     def status(self) -> dict[str, Any]:
         found = self.ask("cluster", "status", "--data", str(self.folder))
         return {member["name"]: member for member in found["members"]}
+
+    def descriptors(self) -> list[int]:
+        """Return what tells the end of each process."""
+        return [os.pidfd_open(member["pid"]) for member in self.status().values()]
 
     def play(self, command: str, name: str) -> None:
         subprocess.run([BETTONG, "cluster", command, name, "--data", str(self.folder)], check=True, timeout=START_S)
@@ -126,7 +131,7 @@ def _outputs(reply: Any) -> Any:
 
 
 def test_the_same_folder_brings_everything_back(tmp_path: Path) -> None:
-    """Also after the supervisor was killed; a second cluster in it is refused with one line."""
+    """Also after the supervisor was killed; a second cluster in it is refused with one line; a second signal kills."""
     folder = tmp_path / "c"
     with cluster(folder, "--routers", "1", "--executors", "1") as running:
         deploy(running.url, replicas=1)
@@ -139,16 +144,24 @@ def test_the_same_folder_brings_everything_back(tmp_path: Path) -> None:
         )
         assert (second.returncode, second.stderr.count("\n")) == (1, 1)
         assert f"is used by another server (pid {running.process.pid})" in second.stderr
-        descriptors = [os.pidfd_open(member["pid"]) for member in running.status().values()]
+        descriptors = running.descriptors()
         running.process.kill()
-    for descriptor in descriptors:
-        import select
-
-        assert select.select([descriptor], [], [], STOP_S)[0], "a member outlives its supervisor"
-        os.close(descriptor)
+    _ended(descriptors)
     with cluster(folder, "--routers", "1", "--executors", "1") as running:
         assert _outputs(answers(running.url, 1)[0]) == [[10.0]]
-        assert running.end() == 0
+        descriptors = running.descriptors()
+        running.process.send_signal(signal.SIGINT)
+        # Another one, as two of a kind that wait are one. Draining takes a second at least, in which the others learn of it.
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(STOP_S) in {128 + signal.SIGINT, 128 + signal.SIGTERM}
+    _ended(descriptors)
+
+
+def _ended(descriptors: list[int]) -> None:
+    """Wait for the end of processes."""
+    for descriptor in descriptors:
+        assert select.select([descriptor], [], [], STOP_S)[0], "a member outlives its supervisor"
+        os.close(descriptor)
 
 
 def test_members_and_status_show_what_is_where(tmp_path: Path) -> None:

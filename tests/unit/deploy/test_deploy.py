@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from bettong._cli.commands import cli
+from bettong_executor.config import ExecutorConfig
 from bettong_gateway.config import GatewayConfig
 from bettong_kit.config import load_settings
 from bettong_kit.membership.settings import ClusterSettings, load_member_settings
@@ -35,7 +36,11 @@ def _settings(text: str) -> dict[str, str]:
 
 def _accept(environment: dict[str, str]) -> None:
     """Load settings from variables; fail for one that nobody reads."""
-    known = {f"BETTONG_{name.upper()}" for kind in (GatewayConfig, ClusterSettings) for name in get_type_hints(kind)}
+    known = {
+        f"BETTONG_{name.upper()}"
+        for kind in (GatewayConfig, ExecutorConfig, ClusterSettings)
+        for name in get_type_hints(kind)
+    }
     assert environment.keys() <= known | {"BETTONG_CONFIG"}
     needed = {"BETTONG_ETCD": "etcd", "BETTONG_BLOBS": "s3://bucket"}
     load_member_settings(GatewayConfig, {}, needed | {k: v for k, v in environment.items() if k != "BETTONG_CONFIG"})
