@@ -1,4 +1,4 @@
-"""The service as a process of its own, started and ended by a test."""
+"""A service as a process of its own, started and ended by a test."""
 
 import asyncio
 import contextlib
@@ -35,8 +35,10 @@ class ServerProcess:
 
 
 @contextlib.asynccontextmanager
-async def server_process(folder: Path, **settings: str) -> AsyncIterator[ServerProcess]:
-    """Start a server on free ports; whatever is left of it at the end of the block is killed."""
+async def server_process(
+    folder: Path, *, module: str = "bettong_gateway", **settings: str
+) -> AsyncIterator[ServerProcess]:
+    """Start a server, or another role, on free ports; whatever is left of it at the end of the block is killed."""
     defaults = {
         "BETTONG_DATA": str(folder),
         "BETTONG_DATA_PORT": "0",
@@ -45,7 +47,7 @@ async def server_process(folder: Path, **settings: str) -> AsyncIterator[ServerP
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "bettong_gateway"),
+        *("-m", module),
         env=os.environ | defaults | settings,
         stderr=asyncio.subprocess.PIPE,
         limit=1 << 20,

@@ -1,0 +1,153 @@
+"""Executors as processes, in a cluster with a gateway and a real etcd."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster_parts import Cluster, around, deployments, sdk, until, uploaded
+from fakes.etcd import etcd_cluster
+from fakes.processes import ServerProcess, server_process
+
+import bettong
+from bettong_kit.membership.members import Member, from_entry, members_prefix
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+
+ROW = [{"x": [1.0, 2.0, 3.0, 4.0]}]
+
+
+@contextlib.asynccontextmanager
+async def executor(cluster: Cluster, name: str, folder: Path | None = None) -> AsyncIterator[ServerProcess]:
+    """Run an executor process."""
+    settings = cluster.settings(name)
+    variables = {"ETCD": settings.etcd, "CLUSTER": settings.cluster, "NAME": name, "BLOBS": settings.blobs}
+    environment = {f"BETTONG_{variable}": value for variable, value in variables.items()}
+    async with server_process(folder or cluster.folder / name, module="bettong_executor", **environment) as process:
+        yield process
+
+
+async def members(cluster: Cluster) -> dict[str, Member]:
+    """Return the executors that are announced, by name."""
+    found = await cluster.client.list(f"{members_prefix(cluster.name)}executor/")
+    return {member.name: member for member in map(from_entry, found.entries)}
+
+
+async def serve(client: bettong.Client, name: str, *, replicas: int = 1) -> bettong.Pipeline:
+    """Upload a model that sums four columns, and deploy it."""
+    pipeline = await asyncio.to_thread(uploaded, client, name)
+    config = bettong.DeploymentConfigBuilder().replica_count(replicas).build()
+    await asyncio.to_thread(pipeline.deploy, config)
+    return pipeline
+
+
+async def ask(pipeline: bettong.Pipeline) -> float:
+    """Run one row."""
+    rows: Any = await asyncio.to_thread(pipeline.infer, ROW)
+    return float(rows[0]["out.y"][0])
+
+
+async def test_a_deployment_runs_on_executors(cluster: Cluster) -> None:
+    """As many as it asks for; each says that it is ready, and where it is reached."""
+    gateway = await cluster.gateway("g1")
+    async with executor(cluster, "e1") as first, executor(cluster, "e2") as second, sdk(gateway) as client:
+        addresses = {(await each.until("ready"))["data"] for each in (first, second)}
+        pipeline = await serve(client, "p", replicas=2)
+        assert await ask(pipeline) == 10.0
+        found = (await deployments(client))["p"]
+        assert [(each.member, each.state) for each in found.replicas] == [("e1", "Ready"), ("e2", "Ready")]
+        announced = await members(cluster)
+        assert {member.address for member in announced.values()} == addresses
+        assert announced["e1"].capacity["lanes"] == 1
+        assert announced["e1"].capacity["memory_bytes"] > 0
+
+
+async def test_a_stopped_executor_leaves_no_gap(cluster: Cluster) -> None:
+    """Another one takes over before it goes; it leaves at once and ends with 0."""
+    gateway = await cluster.gateway("g1")
+    async with contextlib.AsyncExitStack() as stack, sdk(gateway) as client:
+        processes = {name: await stack.enter_async_context(executor(cluster, name)) for name in ("e1", "e2")}
+        for process in processes.values():
+            await process.until("ready")
+        pipeline = await serve(client, "p")
+        (replica,) = (await deployments(client))["p"].replicas
+        stopped = processes[replica.member].process
+        stopped.send_signal(signal.SIGTERM)
+        ended, asked = asyncio.create_task(stopped.wait()), 0
+        while not ended.done():
+            assert await ask(pipeline) == 10.0
+            asked += 1
+        assert (await ended, replica.member in await members(cluster), asked > 0) == (0, False, True)
+        assert await ask(pipeline) == 10.0
+
+
+async def test_a_killed_executor_is_back_before_its_lease_has_ended(cluster: Cluster) -> None:
+    """Its folder proves that the one before is dead; its epoch is higher, and it serves what it did."""
+    gateway = await cluster.gateway("g1")
+    async with sdk(gateway) as client:
+        async with executor(cluster, "e1") as first:
+            await first.until("ready")
+            pipeline = await serve(client, "p")
+            before = (await members(cluster))["e1"]
+            first.process.kill()
+            await first.process.wait()
+        began_s = time.monotonic()
+        async with executor(cluster, "e1") as second:
+            await second.until("version_ready")
+            # The lease of the dead one would have been waited for 5 s.
+            assert time.monotonic() - began_s < 4
+            assert (await members(cluster))["e1"].epoch > before.epoch
+            assert await ask(pipeline) == 10.0
+
+
+async def test_a_name_that_is_taken_is_refused(cluster: Cluster) -> None:
+    """The message has the address of the one that has it, which is not harmed."""
+    async with executor(cluster, "e1") as first:
+        address = str((await first.until("ready"))["data"])
+        async with executor(cluster, "e1", cluster.folder / "another") as second:
+            line = await second.until("start_failed")
+            assert f"executor 'e1' is in the cluster already, at {address}" in str(line["reason"])
+            assert await second.process.wait() == 1
+        assert set(await members(cluster)) == {"e1"}
+
+
+async def test_a_damaged_file_is_told_and_repaired(cluster: Cluster) -> None:
+    """The deployment names digest and store; when the file is right again, it is fetched without another word."""
+    gateway = await cluster.gateway("g1")
+    async with sdk(gateway) as client:
+        pipeline = await asyncio.to_thread(uploaded, client, "p")
+        (stored,) = (cluster.folder / "blobs").iterdir()
+        content = stored.read_bytes()
+        stored.write_bytes(content[:-1] + b"?")
+        async with executor(cluster, "e1") as process:
+            await process.until("ready")
+            with pytest.raises(bettong.NotReadyError, match=f"e1: the file {stored.name} in file://.* is damaged"):
+                await asyncio.to_thread(pipeline.deploy)
+            assert not (cluster.folder / "e1/models" / stored.name).exists()
+            stored.write_bytes(content)
+
+            async def runs() -> bool:
+                return (await deployments(client))["p"].state == "Running"
+
+            await until(runs)
+            assert await ask(pipeline) == 10.0
+
+
+async def test_without_etcd_executors_answer_and_stop(tmp_path: Path) -> None:
+    """What is known is gone on with; a stop is bounded, and its exit code is 0."""
+    async with etcd_cluster(tmp_path / "etcd") as etcd, around(etcd, tmp_path) as cluster:
+        gateway = await cluster.gateway("g1")
+        async with executor(cluster, "e1") as process, sdk(gateway) as client:
+            await process.until("ready")
+            pipeline = await serve(client, "p")
+            etcd.servers[0].kill()
+            assert await ask(pipeline) == 10.0
+            await process.until("coordination_lost")
+            assert await ask(pipeline) == 10.0
+            process.process.send_signal(signal.SIGTERM)
+            assert await asyncio.wait_for(process.process.wait(), 20) == 0
+            etcd.start()
