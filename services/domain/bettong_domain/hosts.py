@@ -45,6 +45,10 @@ class Host:
         """Return role and name."""
         return f"{self.role}/{self.name}"
 
+    def ready(self) -> list[PipelineKey]:
+        """Return the versions that it will go on answering for."""
+        return [key for key, how in self.running.items() if how.state is ReplicaState.READY]
+
     def answers(self, key: PipelineKey) -> bool:
         """Return whether it answers for a pipeline version."""
         found = self.running.get(key)
@@ -71,7 +75,9 @@ class Seen:
         return sorted((host for host in self.hosts.values() if host.role == role), key=lambda host: host.name)
 
 
-def look(before: Seen, hosts: Iterable[Host], *, now_s: float, linked: Collection[str]) -> Seen:
+def look(
+    before: Seen, hosts: Iterable[Host], *, now_s: float, linked: Collection[str], through_routers: bool = False
+) -> Seen:
     """Return who is there now, and who of those before is kept.
 
     A process can vanish from the list without being gone: its lease was lost, or etcd lost its memory. So it is kept with what it last
@@ -82,19 +88,34 @@ def look(before: Seen, hosts: Iterable[Host], *, now_s: float, linked: Collectio
         hosts: Who is announced.
         now_s: By a clock that never goes back.
         linked: Role and name of those whom we are connected to.
+        through_routers: Executors are reached through routers: one is connected as long as a router can pass on what it ran.
     """
     there = {host.id: _remembering(host, before) for host in hosts}
     vanished = {name: Gone(host, now_s) for name, host in before.hosts.items() if name not in there}
-    ready = {key for host in there.values() for key, how in host.running.items() if how.state is ReplicaState.READY}
+    past = {
+        name: each
+        for name, each in (dict(before.gone) | vanished).items()
+        if name not in there and now_s - each.since_s < KEEP_S
+    }
+    routers = [host for host in there.values() if host.role == ROUTER]
+    routers += [each.host for name, each in past.items() if each.host.role == ROUTER and name in linked]
+    passed_on = {key for router in routers for key in router.running} if through_routers else set()
+    ready = {key for host in there.values() if host.role == EXECUTOR for key in host.ready()}
     routed = any(host.role == ROUTER and host.reported for host in there.values())
-    gone = {}
-    for name, each in (dict(before.gone) | vanished).items():
-        if name in there or name not in linked or now_s - each.since_s >= KEEP_S:
-            continue
-        needed = {key: how for key, how in each.host.running.items() if how.state in ANSWERING and key not in ready}
-        if needed or (each.host.role == ROUTER and not routed):
-            gone[name] = each
+    gone = {
+        name: each
+        for name, each in past.items()
+        if (name in linked or not passed_on.isdisjoint(each.host.running))
+        and _is_needed(each.host, ready, routed=routed)
+    }
     return Seen(there, gone)
+
+
+def _is_needed(host: Host, ready: Collection[PipelineKey], *, routed: bool) -> bool:
+    """Return whether nobody who is there does what a process did."""
+    if host.role == ROUTER:
+        return not routed
+    return any(host.answers(key) and key not in ready for key in host.running)
 
 
 def _remembering(host: Host, before: Seen) -> Host:

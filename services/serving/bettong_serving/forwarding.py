@@ -53,7 +53,13 @@ class Forwarding:
         """
         self.wishes = read_wishes(desired.entries, self._prefix)
         self.placement = self._placer.place(self.wishes, members)
-        self.seen = look(self.seen, hosts, now_s=self._clock.monotonic_s(), linked=self._linked())
+        self.seen = look(
+            self.seen,
+            hosts,
+            now_s=self._clock.monotonic_s(),
+            linked=self._linked(),
+            through_routers=self._through_routers,
+        )
         table = to_routers(self.seen) if self._through_routers else to_executors(self.seen, self.placement.assigned)
         if table == self._table:
             return False

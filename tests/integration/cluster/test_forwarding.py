@@ -1,14 +1,18 @@
 """Requests through a gateway, with or without a router between, to engines that run a model, while these come and go."""
 
 import asyncio
+from pathlib import Path
 
+import httpx
 import pytest
-from cluster_parts import Cluster, deployments, sdk, until, uploaded
+from cluster_parts import Cluster, around, deployments, sdk, until, uploaded
+from fakes.etcd import etcd_cluster
 
 import bettong
 from bettong_domain.pipelines import PipelineKey
 
 P1, P2 = PipelineKey("p", 1), PipelineKey("p", 2)
+LEASE_S = 5.0
 ROWS = [{"x": [1.0, 2.0, 3.0, 4.0]}]
 
 
@@ -94,3 +98,44 @@ async def test_a_hot_swap_loses_nothing(cluster: Cluster) -> None:
         assert after == 20.0
         assert set(answers) <= {10.0, 20.0}
         assert answers == sorted(answers)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("router_inside", [True, False])
+async def test_requests_are_answered_while_all_leases_end(tmp_path: Path, router_inside: bool) -> None:
+    """While etcd is away, all leases end, and it comes back without any member: nothing that serves stops."""
+    async with etcd_cluster(tmp_path / "etcd") as etcd, around(etcd, tmp_path) as cluster:
+        gateway = await cluster.gateway("g1", router_inside=router_inside)
+        if not router_inside:
+            await cluster.router("r1")
+        engine = await cluster.engine("e1")
+        async with sdk(gateway) as client:
+            pipeline = await asyncio.to_thread(uploaded, client, "p")
+            deploying = asyncio.create_task(asyncio.to_thread(pipeline.deploy))
+            await cluster.run(engine, "e1", P1)
+            await deploying
+            before = {each.name: each.epoch for each in (await asyncio.to_thread(client.members)).members}
+            etcd.servers[0].pause()
+            await asyncio.sleep(LEASE_S + 1.0)  # what is waited for is the time that leases have
+            assert await asked(pipeline) == 10.0
+            etcd.servers[0].resume()
+
+            async def all_are_back() -> bool:
+                # Each answer proves that there was no gap at that moment; a refusal would be tried again by the SDK.
+                assert await asyncio.to_thread(answer_once, gateway.address) == 10.0
+                found = (await asyncio.to_thread(client.members)).members
+                now = {each.name: each.epoch for each in found}
+                return now.keys() == before.keys() and all(now[name] > before[name] for name in before)
+
+            await until(all_are_back)
+            state = (await deployments(client))["p"]
+            assert (state.state, state.serving_version) == ("Running", 1)
+
+
+def answer_once(address: str) -> float:
+    """Ask for one row, once."""
+    request = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}]}
+    reply = httpx.post(f"http://{address}/v2/models/p/infer", json=request, timeout=5.0)
+    assert reply.status_code == 200, reply.text
+    return float(reply.json()["outputs"][0]["data"][0])

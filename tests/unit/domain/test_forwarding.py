@@ -114,3 +114,17 @@ def test_the_last_router_is_kept_as_well() -> None:
     alone = look(before, [], now_s=1, linked={"router/a"})
     assert names(to_routers(alone)) == ["router/a"]
     assert names(to_routers(look(alone, [router("b")], now_s=2, linked={"router/a"}))) == ["router/b"]
+
+
+def test_executors_behind_routers_are_kept_while_routers_pass_on() -> None:
+    """All leases end at once, as when etcd was away: a gateway knows of executors only what its routers say."""
+    passing = dataclasses.replace(router("r"), running={P1: Running(READY)})
+    before = look(Seen(), [executor("a"), passing], now_s=0, linked=(), through_routers=True)
+    nobody = look(before, [], now_s=1, linked={"router/r"}, through_routers=True)
+    assert answered(nobody) == {P1}
+    assert names(to_routers(nobody)) == ["router/r"]
+    silent = dataclasses.replace(router("r", reported=False), epoch=2)
+    again = look(nobody, [silent], now_s=2, linked={"router/r"}, through_routers=True)
+    assert answered(again) == {P1}
+    assert answered(look(again, [router("r")], now_s=3, linked={"router/r"}, through_routers=True)) == frozenset()
+    assert answered(look(before, [], now_s=1, linked=(), through_routers=True)) == frozenset()
