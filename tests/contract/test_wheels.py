@@ -13,7 +13,7 @@ import bettong_engine
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICES = ("catalog", "domain", "executor", "gateway", "kit", "serving")
+SERVICES = ("catalog", "domain", "executor", "gateway", "kit", "router", "serving")
 ROOTS = {"sdk": {"bettong"}, "services": {f"bettong_{name}" for name in SERVICES}}
 SERVE = """
 import sys

@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from bettong_domain.hosts import EXECUTOR
 from bettong_executor.assigned import Assigner
 from bettong_executor.hosting import Hosting
+from bettong_kit.clock import Clock
+from bettong_serving.following import follow
 from bettong_serving.reporting import Reports
 from bettong_serving.sight import Sight
 
@@ -23,6 +26,7 @@ class ExecutorApp:
         *,
         assigner: Assigner,
         sweep: Callable[[], Awaitable[None]],
+        clock: Clock,
     ) -> None:
         """Prepare.
 
@@ -32,7 +36,9 @@ class ExecutorApp:
             reports: Whom it is said to.
             assigner: Computes what is assigned.
             sweep: Removes files that nothing needs any more.
+            clock: Measures looks.
         """
+        self._clock = clock
         self._sight = sight
         self._hosting = hosting
         self._reports = reports
@@ -49,9 +55,7 @@ class ExecutorApp:
             Loads are given up; what is hosted is hosted on.
         """
         async with asyncio.TaskGroup() as tasks:
-            async for _ in self._sight.changes(self._pause_s):
-                await self._look(tasks)
-                self._looked.set()
+            await follow(self._sight, partial(self._look, tasks), pause_s=self._pause_s, clock=self._clock)
 
     async def ready(self) -> None:
         """Wait until it is known what is assigned, and said that it is being brought up."""
@@ -59,6 +63,8 @@ class ExecutorApp:
 
     async def dispensable(self) -> None:
         """Wait until everybody knows that we leave, and others are ready for all that they shall run instead."""
+        # Set, too, before we had joined.
+        self._dispensable.clear()
         self._sight.nudge()
         await self._dispensable.wait()
 
@@ -80,7 +86,9 @@ class ExecutorApp:
         if self._left.is_set():
             return
         self._reports.publish(assigned.revision, self._hosting.running())
-        if assigned.draining and self._hosting.is_dispensable(assigned, hosts):
+        if (assigned.draining or not assigned.joined) and self._hosting.is_dispensable(assigned, hosts):
             self._dispensable.set()
         if let_go or not self._looked.is_set():
             await self._sweep()
+        if assigned.joined:
+            self._looked.set()

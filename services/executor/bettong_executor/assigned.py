@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bettong_catalog.shared import placement_of, read_wishes
+from bettong_catalog.shared import Placer, read_wishes
 from bettong_domain.deployments import Desired, ReplicaState
 from bettong_domain.hosts import EXECUTOR, Host
 from bettong_domain.pipelines import PipelineKey
-from bettong_domain.placement import Placement
+from bettong_kit.etcd.client import KeyValue
 from bettong_kit.etcd.mirror import Snapshot
 from bettong_kit.membership.members import Member
 
@@ -22,8 +22,10 @@ class Assigned:
     """Of every version that shall be answered; none where nothing has room."""
     asked: Mapping[str, int] = field(default_factory=dict)
     """Revision of the wish for each pipeline."""
+    joined: bool = True
+    """Everybody who knows what we know sees us."""
     draining: bool = False
-    """Everybody who knows what we know has heard that we leave."""
+    """They have heard that we leave."""
 
     def mine(self) -> list[PipelineKey]:
         """Return what this executor shall run, ordered."""
@@ -45,18 +47,21 @@ def _is_ready(host: Host | None, key: PipelineKey) -> bool:
 
 
 class Assigner:
-    """Computes what is assigned, and the placement anew only when what it depends on is new: reports come more often."""
+    """Computes what is assigned; what is wanted is read again only when it is new, for reports come more often."""
 
     def __init__(self, me: str, prefix: str) -> None:
         """Compute for the executor *me*, from the keys of desired state below *prefix*."""
         self._me = me
         self._prefix = prefix
-        self._placed: tuple[object, Placement] | None = None
+        self._placer = Placer()
+        self._read: tuple[Mapping[str, KeyValue], list[Desired]] = {}, []
 
     def assign(self, desired: Snapshot, members: Sequence[Member]) -> Assigned:
         """Return what is assigned by what is wanted and who is there."""
-        wishes = read_wishes(desired.entries, self._prefix)
-        assigned = self._place(wishes, members).assigned
+        if self._read[0] is not desired.entries:
+            self._read = desired.entries, read_wishes(desired.entries, self._prefix)
+        wishes = self._read[1]
+        assigned = self._placer.place(wishes, members).assigned
         executors = {
             PipelineKey(wish.pipeline, version): frozenset(assigned.get(wish.pipeline, ()))
             for wish in wishes
@@ -68,12 +73,6 @@ class Assigner:
             desired.revision,
             executors,
             asked={wish.pipeline: wish.revision for wish in wishes},
-            draining=ourselves is None or ourselves.draining,
+            joined=ourselves is not None,
+            draining=ourselves is not None and ourselves.draining,
         )
-
-    def _place(self, wishes: Sequence[Desired], members: Sequence[Member]) -> Placement:
-        executors = [member for member in members if member.role == EXECUTOR]
-        things = [(wish.pipeline, wish.stopped, wish.config, wish.since) for wish in wishes], executors
-        if self._placed is None or self._placed[0] != things:
-            self._placed = things, placement_of(wishes, executors)
-        return self._placed[1]

@@ -137,7 +137,7 @@ def _open_app(
         chance=random.SystemRandom(),
     )
     assigner = Assigner(cluster.member_name, prefix)
-    return ExecutorApp(sight, hosting, membership.reporter, assigner=assigner, sweep=sweep)
+    return ExecutorApp(sight, hosting, membership.reporter, assigner=assigner, sweep=sweep, clock=clock)
 
 
 async def _drain(app: ExecutorApp, engine: Engine, membership: Membership, timeout_s: float) -> None:

@@ -75,7 +75,9 @@ class Executor:
             chance=random.Random(1),  # noqa: S311 - a test's
         )
         self.pause_s = hosting.pause_s
-        self.app = ExecutorApp(self.sight, hosting, self.reports, assigner=Assigner("me", PREFIX), sweep=self._sweep)
+        self.app = ExecutorApp(
+            self.sight, hosting, self.reports, assigner=Assigner("me", PREFIX), sweep=self._sweep, clock=self.clock
+        )
 
     async def deploy(self, name: str, *, weight: float = 1.0, replicas: int = 1) -> PipelineKey:
         """Store a model, make it the next version of a pipeline, and ask for it."""
@@ -326,6 +328,27 @@ async def test_who_drains_stays_until_others_have_what_it_runs(executor: Executo
     await executor.deploy("q")
     await executor.after(10)
     assert executor.says() == {"p 1": "leaving"}
+
+
+async def test_who_is_not_announced_yet_says_nothing_about_itself(tmp_path: Path) -> None:
+    """Ready is who the others see; before, nothing can be assigned to it."""
+    executor = Executor(tmp_path)
+    running = asyncio.create_task(executor.app.run())
+    ready = asyncio.create_task(executor.app.ready())
+    await executor.settle()
+    assert not ready.done()
+    executor.sight.join("executor", "me")
+    await asyncio.wait_for(ready, 5)
+    await executor.deploy("p")
+    await executor.until_it_says(p="1 ready")
+    executor.sight.join("executor", "other")
+    waiting = asyncio.create_task(executor.app.dispensable())
+    executor.sight.drain("executor", "me")
+    await executor.settle()
+    assert not waiting.done()
+    running.cancel()
+    waiting.cancel()
+    await asyncio.wait({running, waiting})
 
 
 async def test_the_last_executor_does_not_wait_for_others(executor: Executor) -> None:
