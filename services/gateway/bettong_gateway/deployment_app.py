@@ -95,8 +95,20 @@ class DeploymentApp:
 
     def _observed(self, desired: Desired) -> Deployment:
         latest = self._progress.get(desired.pipeline)
-        if latest is not None and latest.desired.revision >= desired.revision:
+        if latest is not None and (
+            latest.desired.revision >= desired.revision or _asks_the_same(latest.desired, desired)
+        ):
             return latest
         # The wish is newer than what the reconciler has seen.
         serving = self._progress.serving_version(desired.pipeline)
-        return Deployment(desired, DeploymentState.STARTING, serving)
+        return Deployment(
+            desired, DeploymentState.STARTING, serving, replicas=latest.replicas if latest is not None else None
+        )
+
+
+def _asks_the_same(one: Desired, other: Desired) -> bool:
+    """Return whether two wishes differ only by notes about what became of them."""
+    as_other = dataclasses.replace(
+        one, last_good_version=other.last_good_version, revision=other.revision, since=other.since
+    )
+    return as_other == other

@@ -119,6 +119,8 @@ async def test_a_version_serves_when_its_executors_are_ready() -> None:
         assert g.peers(1) == ["executor/e1", "executor/e2"]
         assert g.reports.newest == {key: Running(ReplicaState.READY)}
         await when(lambda: read_wishes(g.sight.desired.entries, PREFIX)[0].last_good_version == 1)
+        # The note is newer than what the gateway has looked at, and is no new wish.
+        assert (await g.deployments.get("p")).state is RUNNING
 
 
 async def test_deploying_follows_it_to_the_end() -> None:
