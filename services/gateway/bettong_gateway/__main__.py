@@ -1,9 +1,10 @@
-"""Run the service by itself: `python -m bettong_gateway`, configured by the environment."""
+"""Run the service by itself: `python -m bettong_gateway`, configured by the environment; a member of a cluster if that names an etcd."""
 
 import asyncio
+import os
 import sys
 
-from bettong_gateway.config import load_config
+from bettong_gateway.config import GatewayConfig, load_config
 from bettong_gateway.serve import serve
 from bettong_gateway.server_app import Addresses
 from bettong_kit.errors import BettongError
@@ -11,13 +12,23 @@ from bettong_kit.lifecycle import stop_on_signals
 from bettong_kit.logging import get_logger
 
 _log = get_logger("main")
+_ETCD_VARIABLE = "BETTONG_ETCD"
 
 
 async def run() -> None:
     """Serve until a signal comes."""
     stop = asyncio.Event()
     with stop_on_signals(stop):
-        await serve(load_config({}), stop, _announce)
+        await (_serve_member(stop) if os.environ.get(_ETCD_VARIABLE) else serve(load_config({}), stop, _announce))
+
+
+async def _serve_member(stop: asyncio.Event) -> None:
+    # One process needs nothing of this.
+    from bettong_gateway import cluster  # noqa: PLC0415 - see above
+    from bettong_kit.membership.settings import load_member_settings  # noqa: PLC0415 - see above
+
+    config, settings = load_member_settings(GatewayConfig, {}, os.environ)
+    await cluster.serve(config, settings, stop, _announce)
 
 
 def _announce(addresses: Addresses) -> None:

@@ -18,6 +18,8 @@ from bettong_serving.sight import running_prefix
 _log = get_logger("cluster")
 _LOOK_S = 0.5
 """How often it is looked whether the lease was made anew, and how long is waited after a failure."""
+_QUIET_S = 5.0
+"""How long a report may wait that differs only in the revision: hundreds of members must not write at each change of anything."""
 _STATES = {
     ReplicaState.LOADING: cluster_pb2.ProgramReport.LOADING,
     ReplicaState.READY: cluster_pb2.ProgramReport.READY,
@@ -47,7 +49,9 @@ class Reporter:
         self._announcement = announcement
         self._prefix = running_prefix(cluster)
         self._newest: cluster_pb2.MemberReport | None = None
-        self._written: tuple[int, bytes] | None = None
+        self._clock = client.connection.clock
+        self._written: tuple[int, cluster_pb2.MemberReport] | None = None
+        self._written_s = 0.0
         self._wake = asyncio.Event()
 
     def publish(self, revision: int, running: Mapping[PipelineKey, Running]) -> None:
@@ -82,9 +86,23 @@ class Reporter:
         member, lease = self._announcement.member, self._announcement.lease
         if self._newest is None or not lease:
             return
-        self._newest.epoch = member.epoch
-        report = lease, self._newest.SerializeToString()
-        if report != self._written:
+        report = cluster_pb2.MemberReport()
+        report.CopyFrom(self._newest)
+        report.epoch = member.epoch
+        if self._is_news(report, lease):
             key = f"{self._prefix}{member.role}/{member.name}"
-            await self._client.commit(Guarded(leased={key: report[1]}, lease=lease))
-            self._written = report
+            await self._client.commit(Guarded(leased={key: report.SerializeToString()}, lease=lease))
+            self._written, self._written_s = (lease, report), self._clock.monotonic_s()
+
+    def _is_news(self, report: cluster_pb2.MemberReport, lease: int) -> bool:
+        """Return whether a report must be written now."""
+        if self._written is None or self._written[0] != lease:
+            return True
+        written = self._written[1]
+        if (report.epoch, list(report.programs)) != (written.epoch, list(written.programs)):
+            return True
+        if report.desired_revision == written.desired_revision:
+            return False
+        # By the revision others tell an old failure from one of what is asked for now.
+        failed = any(program.state == cluster_pb2.ProgramReport.FAILED for program in report.programs)
+        return failed or self._clock.monotonic_s() - self._written_s >= _QUIET_S

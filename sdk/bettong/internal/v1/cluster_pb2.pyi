@@ -31,7 +31,9 @@ class MemberReport(_message.Message):
     epoch: _builtins.int
     """Of the member that wrote it; a report of another epoch is one of a process that is gone."""
     desired_revision: _builtins.int
-    """Newest revision of desired state that the member has acted on."""
+    """Newest revision of desired state that the member has acted on; written some seconds late where nothing else changed and
+    nothing failed.
+    """
     @_builtins.property
     def programs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProgramReport]:
         """Ordered by pipeline and version."""
