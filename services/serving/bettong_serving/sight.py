@@ -1,7 +1,7 @@
 """What a member knows of its cluster: own copies of what is wanted, who is there and what they run, with one signal for any change."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from bettong_catalog.shared import desired_prefix
 from bettong_domain.deployments import ReplicaState
 from bettong_domain.hosts import Host, Running
 from bettong_domain.pipelines import PipelineKey
+from bettong_kit.errors import CoordinationRefusedError
 from bettong_kit.etcd.client import EtcdClient, KeyValue
 from bettong_kit.etcd.mirror import Mirror, Snapshot
 from bettong_kit.logging import get_logger
@@ -19,6 +20,8 @@ from bettong_kit.membership.members import Member, cluster_root
 from bettong_kit.membership.observing import Members, Observer
 
 _log = get_logger("cluster")
+_REFUSED_S = 5.0
+"""How long is waited before etcd is asked again that does not let us in any more."""
 _STATES: Mapping[int, ReplicaState] = MappingProxyType(
     {
         cluster_pb2.ProgramReport.LOADING: ReplicaState.LOADING,
@@ -94,16 +97,17 @@ class ClusterSight:
         """Follow etcd until cancelled.
 
         Raises:
-            CoordinationRefusedError: etcd does not let us (in a group, with what it ended).
+            CoordinationRefusedError: etcd does not let us, and never did (in a group, with what it ended). When it did before, what is
+                known stays, and it is asked again and again: somebody may be changing credentials.
         """
         async with asyncio.TaskGroup() as tasks:
             followed = {
-                "desired": (self._desired.run(), self._desired.snapshots()),
-                "members": (self._observer.run(), self._observer.snapshots()),
-                "running": (self._running.run(), self._running.snapshots()),
+                "desired": (self._desired.run, self._desired.snapshots()),
+                "members": (self._observer.run, self._observer.snapshots()),
+                "running": (self._running.run, self._running.snapshots()),
             }
-            for name, (running, snapshots) in followed.items():
-                tasks.create_task(running, name=f"follow {name}")
+            for name, (run, snapshots) in followed.items():
+                tasks.create_task(self._keep(name, run), name=f"follow {name}")
                 tasks.create_task(self._tell(name, snapshots), name=f"hear of {name}")
 
     async def changes(self, pause_s: Callable[[], float]) -> AsyncIterator[None]:
@@ -124,6 +128,16 @@ class ClusterSight:
         # Each event is set once and replaced, so that nobody who looked before can miss it.
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+
+    async def _keep(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await run()
+            except CoordinationRefusedError as error:
+                if name not in self._listed:
+                    raise
+                _log.error("coordination_refused", what=name, reason=error.message)
+            await asyncio.sleep(_REFUSED_S)
 
     async def _tell(self, name: str, snapshots: AsyncIterator[object]) -> None:
         async for _ in snapshots:

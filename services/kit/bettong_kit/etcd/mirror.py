@@ -57,7 +57,8 @@ class Mirror:
             try:
                 await self._list()
                 await self._follow(backoff)
-            except CoordinationRefusedError:
+            except CoordinationRefusedError as error:
+                self._lose(error.message)
                 raise
             except CompactedError as error:
                 _log.info("watch_compacted", prefix=self._prefix, reason=str(error))

@@ -7,7 +7,13 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
-from bettong_kit.errors import BettongError, CoordinationLostError, MemberReplacedError, NotFoundError
+from bettong_kit.errors import (
+    BettongError,
+    CoordinationLostError,
+    CoordinationRefusedError,
+    MemberReplacedError,
+    NotFoundError,
+)
 from bettong_kit.etcd.client import ABSENT, EtcdClient, Guarded, KeyValue
 from bettong_kit.logging import get_logger
 from bettong_kit.membership.members import Member, from_entry, member_key, to_json
@@ -108,7 +114,8 @@ class Announcement:
                     await asyncio.sleep(self._jitter.uniform(0, min(1.0, self._ttl_s / _BEATS)))
                     await self.join()
                 self.lost_since_ms = None
-            except (CoordinationLostError, NotFoundError) as error:
+            except (CoordinationLostError, CoordinationRefusedError, NotFoundError) as error:
+                # Also when we are not let in any more: what serves goes on, and the lease ends by itself.
                 self._lose(error)
 
     async def change(self, member: Member) -> None:
@@ -126,7 +133,7 @@ class Announcement:
         """Tell the others at once; when etcd is away, they see it when the lease has ended."""
         lease, self._lease, self._held_until_s = self._lease, 0, 0.0
         if lease:
-            with contextlib.suppress(NotFoundError, CoordinationLostError, TimeoutError):
+            with contextlib.suppress(NotFoundError, CoordinationLostError, CoordinationRefusedError, TimeoutError):
                 async with asyncio.timeout(_LEAVE_TIMEOUT_S):
                     await self._client.revoke(lease)
         _log.info("member_left", role=self.member.role, member=self.member.name)
