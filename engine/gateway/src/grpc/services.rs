@@ -25,6 +25,7 @@ use crate::shared::Shared;
 /// The refusal of the shared memory extensions.
 pub const NO_SHARED_MEMORY: &str = "shared memory is not supported; send the data in the request";
 
+const HEALTH: &str = "/grpc.health.v1.Health/";
 const INFERENCE: &str = "/inference.GRPCInferenceService/";
 
 /// Serve the call to *path*.
@@ -34,6 +35,10 @@ pub async fn serve(shared: Arc<Shared>, path: String, head: Head, body: RecvStre
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
         | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => {
             return reflection::serve(shared, head, body, respond).await;
+        }
+        // At once: a stream of a service that is not here may never end its request.
+        path if !path.starts_with(INFERENCE) && !path.starts_with(HEALTH) => {
+            return respond::fail(&mut respond, &head, &unimplemented(path));
         }
         _ => {}
     }
