@@ -84,7 +84,7 @@ fn fit(mode: BatchMode, spec: &TensorSpec, name: &str, tensor: &Tensor, strictne
 
 /// Whether *shape* is one that *spec* allows; rows are free unless the mode is whole.
 #[inline]
-fn shape_fits(mode: BatchMode, spec: &[i64], shape: &[i64]) -> bool {
+pub fn shape_fits(mode: BatchMode, spec: &[i64], shape: &[i64]) -> bool {
     let free_rows = usize::from(mode != BatchMode::Whole).min(spec.len());
     spec.len() == shape.len()
         && spec[free_rows..].iter().zip(&shape[free_rows..]).all(|(&wanted, &found)| wanted == found || wanted == -1)

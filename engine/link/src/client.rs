@@ -54,6 +54,15 @@ pub trait Events<T>: Send + Sync {
     fn ended(&self, error: Option<&Error>);
 }
 
+/// Why a link does not take a call now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Busy {
+    /// As many calls of the pipeline are open as the peer takes.
+    Full,
+    /// The peer takes no more calls, or is not wanted any more.
+    Leaving,
+}
+
 /// Where a link leads.
 #[derive(Debug)]
 pub struct Endpoint {
@@ -154,12 +163,13 @@ impl<T: Carry> Link<T> {
 
     /// Make *call*, or give it back if its window is full or the peer takes no more. *events* hears of its outcome.
     #[inline]
-    pub fn submit(self: &Arc<Self>, call: T, now: Instant, events: &Arc<dyn Events<T>>) -> std::result::Result<(), T> {
+    pub fn submit(self: &Arc<Self>, call: T, now: Instant, events: &Arc<dyn Events<T>>) -> std::result::Result<(), (T, Busy)> {
         let mut state = self.lock();
-        if !state.has_room(call.name().index, call.inputs().size_bytes() as u64)
-            || matches!(state.phase, Phase::Leaving | Phase::Retired)
-        {
-            return Err(call);
+        if matches!(state.phase, Phase::Leaving | Phase::Retired) {
+            return Err((call, Busy::Leaving));
+        }
+        if !state.has_room(call.name().index, call.inputs().size_bytes() as u64) {
+            return Err((call, Busy::Full));
         }
         if state.phase == Phase::Down {
             state.phase = Phase::Up;
@@ -179,11 +189,7 @@ impl<T: Carry> Link<T> {
     }
 
     async fn run(self: Arc<Self>, events: Arc<dyn Events<T>>) {
-        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.connect()).await;
-        let connected = connecting.unwrap_or_else(|_late| {
-            Err(Error::new(ErrorKind::Unavailable, format!("{} did not answer in time", self.endpoint.address)))
-        });
-        let ended = match connected {
+        let ended = match self.connect_in_time(&*events).await {
             Ok(mut exchange) => {
                 self.endpoint.registry.links.links.add(1);
                 let ended = poll_fn(|context| exchange.poll(context, &*events)).await;
@@ -199,6 +205,25 @@ impl<T: Carry> Link<T> {
             self.endpoint.registry.links.lost.add(1);
             events.lost(call, &error, reached);
         }
+    }
+
+    /// Connect, and let calls go meanwhile that are of no more use.
+    async fn connect_in_time(self: &Arc<Self>, events: &dyn Events<T>) -> Result<Exchange<T>> {
+        let mut connecting = std::pin::pin!(tokio::time::timeout(CONNECT_TIMEOUT, self.connect()));
+        let connected = loop {
+            match tokio::time::timeout(SWEEP, &mut connecting).await {
+                Ok(connected) => break connected,
+                Err(_not_yet) => {
+                    let over = self.lock().sweep(Instant::now());
+                    for call in over {
+                        events.over(call);
+                    }
+                }
+            }
+        };
+        connected.unwrap_or_else(|_late| {
+            Err(Error::new(ErrorKind::Unavailable, format!("{} did not answer in time", self.endpoint.address)))
+        })
     }
 
     async fn connect(self: &Arc<Self>) -> Result<Exchange<T>> {
@@ -401,7 +426,8 @@ impl<T: Carry> Exchange<T> {
                     }
                 }
                 Item::Hello(hello) if hello.window_calls > 0 => {
-                    link.lock().granted = (hello.window_calls.min(1 << PLACE_BITS), hello.window_bytes);
+                    let bytes = if hello.window_bytes > 0 { hello.window_bytes } else { WINDOW_BYTES };
+                    link.lock().granted = (hello.window_calls.min(1 << PLACE_BITS), bytes);
                 }
                 Item::Leaving => link.lock().leave(),
                 Item::Ping(number) => link.lock().writer.put_pong(number),

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use bettong_frame::{Answer, Dispatch, Error, ErrorKind, Reply, Request, Result, Signature, Tensor, Trace};
+use bettong_frame::bind::shape_fits;
+use bettong_frame::{Answer, BatchMode, Dispatch, Error, ErrorKind, Reply, Request, Result, Signature, Tensor, Trace};
 use bettong_telemetry::log::debug_enabled;
 use bettong_telemetry::{PipelineMetrics, Registry};
 use bettong_wire::link::{Body, OutcomeHead, Tensors, decode_tensors};
@@ -58,6 +59,10 @@ impl Host {
         self.hosted.store(Arc::new(table));
     }
 
+    fn waiting_rows(&self) -> u32 {
+        self.rows.load(Relaxed) as u32
+    }
+
     #[inline]
     fn find(&self, name: &ProgramName) -> Result<Arc<Hosted>> {
         if self.registry.gateway.in_flight.get() >= self.max_calls {
@@ -74,10 +79,12 @@ impl Host {
 /// The inputs of a call, which the gateway has bound; checked again because its program may not be ours.
 #[inline]
 fn inputs(signature: &Signature, call: &Inbound) -> Result<Tensors> {
-    let inputs = decode_tensors(&call.inputs)?;
-    let rows = call.head.rows as usize;
+    let unread = |error: Error| Error::internal(format!("the inputs of a call can't be read: {error}"));
+    let inputs = decode_tensors(&call.inputs).map_err(unread)?;
+    let (mode, rows) = (signature.batch_mode, call.head.rows as usize);
     let fits = |tensor: &Tensor, spec: &bettong_frame::TensorSpec| {
-        tensor.dtype == spec.dtype && tensor.shape.len() == spec.shape.len() && (rows == tensor.rows() || spec.shape.is_empty())
+        let all_rows = mode == BatchMode::Whole || (rows > 0 && rows == tensor.rows());
+        tensor.dtype == spec.dtype && shape_fits(mode, &spec.shape, &tensor.shape) && all_rows
     };
     let same = inputs.len() == signature.inputs.len()
         && inputs.iter().zip(&signature.inputs).all(|(tensor, input)| fits(tensor, &input.spec));
@@ -89,11 +96,11 @@ impl Calls for Host {
     fn take(&self, call: Inbound) {
         let hosted = match self.find(&call.name) {
             Ok(hosted) => hosted,
-            Err(error) => return call.answering.fail(error, true),
+            Err(error) => return call.answering.fail(error, true, self.waiting_rows()),
         };
         let inputs = match inputs(&hosted.signature, &call) {
             Ok(inputs) => inputs,
-            Err(error) => return call.answering.fail(error, true),
+            Err(error) => return call.answering.fail(error, true, self.waiting_rows()),
         };
         let Inbound { name, head, arrived, answering, .. } = call;
         let rows = head.rows as usize;
@@ -154,7 +161,7 @@ impl Reply for HostReply {
                 self.metrics.count_failure(error.kind);
                 // Refused by a queue, or by lanes that are stopping: neither has begun to run it.
                 let not_run = matches!(error.kind, ErrorKind::ResourceExhausted | ErrorKind::Unavailable);
-                answering.fail(error, not_run);
+                answering.fail(error, not_run, self.rows_under_way.load(Relaxed) as u32);
             }
         }
     }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bettong_wire::link::{Hello, PROTOCOL};
 
-pub use client::{Carry, Events, Link};
+pub use client::{Busy, Carry, Events, Link};
 pub use host::{Host, Hosted};
 pub use names::{Names, ProgramName};
 pub use outbox::Answering;

@@ -28,6 +28,9 @@ struct Inner {
     cancelled: HashSet<u64, foldhash::fast::FixedState>,
 }
 
+/// Cancels that are kept besides those of open calls.
+const SPARE_CANCELS: usize = 64;
+
 impl Outbox {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -43,11 +46,12 @@ impl Outbox {
         write(&mut self.lock().writer);
     }
 
-    /// Take what is to be sent.
+    /// Take what is to be sent, and whether every call has been answered by that.
     #[inline]
-    pub fn take(&self) -> Vec<Bytes> {
+    pub fn take(&self) -> (Vec<Bytes>, bool) {
         let mut inner = self.lock();
-        if inner.writer.is_empty() { Vec::new() } else { inner.writer.take() }
+        let pieces = if inner.writer.is_empty() { Vec::new() } else { inner.writer.take() };
+        (pieces, inner.open == 0)
     }
 
     /// Note a call; its outcome goes through what is returned.
@@ -57,16 +61,18 @@ impl Outbox {
         Answering { outbox: Some(self.clone()), sequence }
     }
 
-    /// Whether every call has been answered.
-    pub fn is_idle(&self) -> bool {
-        self.lock().open == 0
-    }
-
-    /// Note that the outcome of a call is of no more use.
+    /// Note that the outcome of a call is of no more use. It may have been sent already.
     pub fn cancel(&self, sequence: u64) {
-        if self.lock().cancelled.insert(sequence) {
-            self.cancelled.fetch_add(1, Ordering::Release);
+        let mut inner = self.lock();
+        if inner.open == 0 {
+            return;
         }
+        if inner.cancelled.len() >= 2 * inner.open + SPARE_CANCELS {
+            // Most are of calls that were answered before. One that is forgotten here is run in vain, that is all.
+            inner.cancelled.clear();
+        }
+        inner.cancelled.insert(sequence);
+        self.cancelled.store(inner.cancelled.len(), Ordering::Release);
     }
 
     /// The other side is gone: outcomes are of no more use.
@@ -81,8 +87,12 @@ impl Outbox {
         if self.closed.load(Ordering::Relaxed) {
             return;
         }
-        if self.cancelled.load(Ordering::Relaxed) > 0 && inner.cancelled.remove(&head.sequence) {
-            self.cancelled.fetch_sub(1, Ordering::Release);
+        if self.cancelled.load(Ordering::Relaxed) > 0 {
+            inner.cancelled.remove(&head.sequence);
+            if inner.open == 0 {
+                inner.cancelled.clear();
+            }
+            self.cancelled.store(inner.cancelled.len(), Ordering::Release);
         }
         inner.writer.put_outcome(head, outputs);
         drop(inner);
@@ -117,8 +127,8 @@ impl Answering {
 
     /// Answer with *error*. `not_run`: the call certainly had no effect.
     #[cold]
-    pub fn fail(self, error: Error, not_run: bool) {
-        self.answer(OutcomeHead { failure: Some(Failure { error, not_run }), ..OutcomeHead::default() }, None);
+    pub fn fail(self, error: Error, not_run: bool, waiting_rows: u32) {
+        self.answer(OutcomeHead { failure: Some(Failure { error, not_run }), waiting_rows, ..OutcomeHead::default() }, None);
     }
 }
 

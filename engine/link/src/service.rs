@@ -75,7 +75,8 @@ impl Service {
         let greeted = tokio::time::timeout(HELLO_TIMEOUT, self.greet(&mut incoming, &mut stream)).await;
         let hello = match greeted.unwrap_or_else(|_late| Err(Error::invalid("the first bundle did not come in time"))) {
             Ok(hello) => hello,
-            Err(error) => return refuse(&mut stream, &error),
+            // Code 9 is FAILED_PRECONDITION: the two must not talk, whatever is tried.
+            Err(error) => return refuse(&mut stream, 9, &error),
         };
         let (cluster, role, member, round) = (&*hello.cluster, &*hello.role, &*hello.member, hello.round);
         tracing::debug!(event = "link_opened", cluster, role, member, round);
@@ -93,6 +94,7 @@ impl Service {
             incoming,
             stream,
             heard: Instant::now(),
+            ended: false,
             leaving: false,
             drained: Box::pin(drained),
             beat: Box::pin(tokio::time::sleep(SILENCE)),
@@ -100,6 +102,12 @@ impl Service {
         let ended = poll_fn(|context| side.poll(context)).await;
         side.outbox.close();
         self.registry.links.links.add(-1);
+        if let Err(error) = &ended
+            && error.kind != ErrorKind::Unavailable
+        {
+            // What came can't be read: the other side should know, because it will not get better by itself.
+            refuse(&mut side.stream, error.kind.grpc_code(), error);
+        }
         let reason = ended.err().map(|error| error.message).unwrap_or_default();
         tracing::debug!(event = "link_closed", role, member, round, reason = &*reason);
     }
@@ -132,11 +140,10 @@ impl Service {
 
 /// End *stream* with the reason.
 #[cold]
-fn refuse(stream: &mut SendStream<Bytes>, error: &Error) {
+fn refuse(stream: &mut SendStream<Bytes>, code: u8, error: &Error) {
     tracing::warn!(event = "link_refused", reason = &*error.message);
     let mut trailers = HeaderMap::with_capacity(2);
-    // Code 9 is FAILED_PRECONDITION: the two must not talk, whatever is tried.
-    trailers.insert("grpc-status", HeaderValue::from_static("9"));
+    trailers.insert("grpc-status", HeaderValue::from(u16::from(code)));
     if let Ok(message) = HeaderValue::try_from(encode_message(&error.message)) {
         trailers.insert("grpc-message", message);
     }
@@ -153,6 +160,8 @@ struct Side<'a> {
     stream: SendStream<Bytes>,
     /// When something came last.
     heard: Instant,
+    /// The other side has nothing more to say.
+    ended: bool,
     /// We have said that no more calls are taken.
     leaving: bool,
     drained: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -168,19 +177,21 @@ impl Side<'_> {
             self.leaving = true;
             self.outbox.write(BundleWriter::put_leaving);
         }
-        let ended = self.read(context)?;
-        let pieces = self.outbox.take();
+        if !self.ended {
+            self.ended = self.read(context)?;
+        }
+        let (pieces, idle) = self.outbox.take();
         if !pieces.is_empty() {
             self.service.registry.links.bundles.add(1);
             send(&mut self.stream, pieces)?;
         }
-        if ended {
-            return Poll::Ready(Ok(()));
-        }
-        if self.leaving && self.outbox.is_idle() {
+        if idle && (self.leaving || self.ended) {
             let mut trailers = HeaderMap::with_capacity(1);
             trailers.insert("grpc-status", HeaderValue::from_static("0"));
             return Poll::Ready(self.stream.send_trailers(trailers).map_err(|error| broken(&error)));
+        }
+        if self.ended && self.stream.poll_reset(context).is_ready() {
+            return Poll::Ready(Err(Error::new(ErrorKind::Unavailable, "the other side has left")));
         }
         self.look_for_silence(context)
     }
@@ -226,7 +237,7 @@ impl Service {
         let answering = outbox.open(head.sequence);
         match names.get(&head.name) {
             Some(name) => self.calls.take(Inbound { name: name.clone(), head, inputs, arrived, answering }),
-            None => answering.fail(Error::internal("a call has a name that was not introduced"), true),
+            None => answering.fail(Error::internal("a call has a name that was not introduced"), true, 0),
         }
     }
 }

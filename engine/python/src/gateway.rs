@@ -143,7 +143,7 @@ impl Gateway {
         let forwarder = forwarder.ok_or_else(|| Error::invalid("this gateway forwards nothing: it has no forwarder"))?;
         let signature = signature(program)?;
         let (models, version, metrics) = self.core.counted(program);
-        let target = forwarder.target(&program.pipeline, &version, signature.outputs.len(), metrics.clone());
+        let target = forwarder.target(&program.pipeline, &version, &signature, metrics.clone());
         let max_batch_rows = or_default(program.max_batch_rows, self.core.batch_rows) as usize;
         Ok(Entry::new(route(program, version, signature, target), metrics, models, max_batch_rows))
     }

@@ -3,12 +3,44 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bettong_frame::{Answer, Error, ErrorKind, Reply, Result, Timing, Trace};
+use bettong_frame::{Answer, BatchMode, DType, Error, ErrorKind, Reply, Result, Signature, Tensor, Timing, Trace};
 use bettong_link::{Answering, Carry, ProgramName};
 use bettong_telemetry::{PipelineMetrics, Registry};
 use bettong_wire::link::{Body, CallHead, Failure, OutcomeHead, decode_tensors};
 use bytes::Bytes;
 use smallvec::SmallVec;
+
+/// What is known of a pipeline version whose requests are forwarded.
+pub struct Pipeline {
+    metrics: Arc<PipelineMetrics>,
+    /// Datatypes of its outputs.
+    outputs: Box<[DType]>,
+    /// Whether each row gives a row.
+    by_row: bool,
+}
+
+impl Pipeline {
+    /// One with *signature*, whose requests are counted in *metrics*.
+    pub fn new(signature: &Signature, metrics: Arc<PipelineMetrics>) -> Self {
+        let outputs = signature.outputs.iter().map(|output| output.dtype).collect();
+        Self { metrics, outputs, by_row: signature.batch_mode != BatchMode::Whole }
+    }
+
+    /// The answer in *outputs*, for so many *rows*. They are not ours, so nothing is taken for granted.
+    #[inline]
+    fn answer(&self, head: OutcomeHead, outputs: &Bytes, rows: u32) -> Result<Answer> {
+        let unread = |error: Error| Error::internal(format!("the outputs of an executor can't be read: {error}"));
+        let outputs = decode_tensors(outputs).map_err(unread)?;
+        let fits = |(tensor, &dtype): (&Tensor, &DType)| {
+            tensor.dtype == dtype && (!self.by_row || tensor.shape.first() == Some(&i64::from(rows)))
+        };
+        if outputs.len() != self.outputs.len() || !outputs.iter().zip(&self.outputs).all(fits) {
+            return Err(Error::internal("the outputs of an executor are not those of the pipeline version"));
+        }
+        let timing = Timing { queue_ns: head.queue_ns, steps_ns: head.steps_ns, batch_rows: head.batch_rows as usize };
+        Ok(Answer { outputs, timing })
+    }
+}
 
 /// Who waits for a call.
 pub enum Waiter {
@@ -16,10 +48,8 @@ pub enum Waiter {
     Client {
         /// Answers it.
         reply: Box<dyn Reply>,
-        /// What is counted of its pipeline.
-        metrics: Arc<PipelineMetrics>,
-        /// Outputs of its pipeline.
-        outputs: usize,
+        /// Its pipeline.
+        pipeline: Arc<Pipeline>,
     },
     /// Another process.
     Process {
@@ -57,6 +87,8 @@ pub struct Flight {
     pub trace: Trace,
     /// How often it may have been run.
     pub attempt: u32,
+    /// Whether a peer of ours that went away may have run it.
+    pub may_have_run: bool,
     /// Peers that were asked since it was parked last.
     pub tried: SmallVec<[u64; 4]>,
     /// Since when no peer takes it, and how often that was looked at.
@@ -73,12 +105,12 @@ impl Flight {
         let (arrived, rows) = (self.arrived, self.rows);
         match self.waiter {
             Waiter::Process { answering, .. } => answering.answer(head, Some(&Body::Raw(outputs))),
-            Waiter::Client { reply, metrics, outputs: wanted } => {
-                let answer = answer(head, &outputs, wanted);
+            Waiter::Client { reply, pipeline } => {
+                let answer = pipeline.answer(head, &outputs, rows);
                 if let Ok(answer) = &answer {
-                    metrics.queue.observe(answer.timing.queue_ns);
-                    metrics.total.observe(arrived.elapsed().as_nanos() as u64);
-                    metrics.rows.add(u64::from(rows));
+                    pipeline.metrics.queue.observe(answer.timing.queue_ns);
+                    pipeline.metrics.total.observe(arrived.elapsed().as_nanos() as u64);
+                    pipeline.metrics.rows.add(u64::from(rows));
                 }
                 reply.answer(answer);
             }
@@ -90,8 +122,13 @@ impl Flight {
     pub fn fail(self: Box<Self>, failure: Failure) {
         match self.waiter {
             Waiter::Client { reply, .. } => reply.answer(Err(failure.error)),
-            Waiter::Process { answering, .. } => answering.fail(failure.error, failure.not_run),
+            Waiter::Process { answering, .. } => answering.fail(failure.error, failure.not_run && !self.may_have_run, 0),
         }
+    }
+
+    /// Whether it waits here when nobody takes it: nobody before us can try it elsewhere.
+    pub fn waits_here(&self) -> bool {
+        self.may_have_run || matches!(self.waiter, Waiter::Client { .. })
     }
 
     /// Answer a call whose outcome is of no more use.
@@ -109,16 +146,6 @@ impl Flight {
     pub fn is_late(&self, now: Instant) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= now)
     }
-}
-
-#[inline]
-fn answer(head: OutcomeHead, outputs: &Bytes, wanted: usize) -> Result<Answer> {
-    let outputs = decode_tensors(outputs)?;
-    if outputs.len() != wanted {
-        return Err(Error::internal(format!("an executor gave {} outputs, the pipeline has {wanted}", outputs.len())));
-    }
-    let timing = Timing { queue_ns: head.queue_ns, steps_ns: head.steps_ns, batch_rows: head.batch_rows as usize };
-    Ok(Answer { outputs, timing })
 }
 
 /// The shortest time that is sent, because none means no limit.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use bettong_frame::{Dispatch, Error, Reactors, Request, Result, Trace};
+use bettong_frame::{Dispatch, Error, Reactors, Request, Result, Signature, Trace};
 use bettong_link::client::Endpoint;
 use bettong_link::{Calls, Identity, Inbound, LinkTls, Names, ProgramName};
 use bettong_telemetry::{PipelineMetrics, Registry};
@@ -14,7 +14,7 @@ use bettong_wire::link::Body;
 use smallvec::SmallVec;
 
 use crate::budget::Budget;
-use crate::flight::{Flight, UnderWay, Waiter};
+use crate::flight::{Flight, Pipeline, UnderWay, Waiter};
 use crate::peer::Peer;
 use crate::table::{PeerAddress, Table, TableUpdate};
 
@@ -133,10 +133,16 @@ impl Forwarder {
         Ok(())
     }
 
-    /// A target that forwards requests for *version* of *pipeline*, which has so many *outputs*.
-    pub fn target(&self, pipeline: &str, version: &str, outputs: usize, metrics: Arc<PipelineMetrics>) -> Arc<dyn Dispatch> {
+    /// A target that forwards requests for *version* of *pipeline*, which has *signature*.
+    pub fn target(
+        &self,
+        pipeline: &str,
+        version: &str,
+        signature: &Signature,
+        metrics: Arc<PipelineMetrics>,
+    ) -> Arc<dyn Dispatch> {
         let name = self.core.names.intern(pipeline, version);
-        Arc::new(Target { core: self.core.clone(), name, metrics, outputs })
+        Arc::new(Target { core: self.core.clone(), name, pipeline: Arc::new(Pipeline::new(signature, metrics)) })
     }
 
     /// Names of pipeline versions.
@@ -178,8 +184,7 @@ impl Forwarder {
 struct Target {
     core: Arc<Core>,
     name: Arc<ProgramName>,
-    metrics: Arc<PipelineMetrics>,
-    outputs: usize,
+    pipeline: Arc<Pipeline>,
 }
 
 impl Dispatch for Target {
@@ -187,7 +192,7 @@ impl Dispatch for Target {
     fn submit(&self, request: Request) {
         let Request { inputs, rows, arrived, deadline, reply } = request;
         let trace = reply.trace();
-        let waiter = Waiter::Client { reply, metrics: self.metrics.clone(), outputs: self.outputs };
+        let waiter = Waiter::Client { reply, pipeline: self.pipeline.clone() };
         self.core.begin(Box::new(Flight {
             name: self.name.clone(),
             rows: rows as u32,
@@ -196,6 +201,7 @@ impl Dispatch for Target {
             deadline,
             trace,
             attempt: 0,
+            may_have_run: false,
             tried: SmallVec::new(),
             parked: None,
             refusal: None,
@@ -220,6 +226,7 @@ impl Calls for Passing {
             deadline: head.timeout.and_then(|timeout| arrived.checked_add(timeout)),
             trace: Trace { request_id: head.request_id, traceparent: head.traceparent },
             attempt: head.attempt,
+            may_have_run: false,
             tried: SmallVec::new(),
             parked: None,
             refusal: None,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bettong_frame::Error;
 use bettong_link::client::Endpoint;
 use bettong_link::names::hash_name;
-use bettong_link::{Events, Link};
+use bettong_link::{Busy, Events, Link};
 use bettong_wire::link::OutcomeHead;
 use bytes::Bytes;
 
@@ -29,6 +29,8 @@ pub struct Peer {
     outstanding: AtomicI64,
     /// Rows that it last said wait there, for whomever.
     waiting_rows: AtomicU32,
+    /// When it said so, in nanoseconds after `began`.
+    said_ns: AtomicU64,
     /// In nanoseconds after `began`; it is left out until then.
     ejected_until_ns: AtomicU64,
     /// Failures since it last answered.
@@ -40,6 +42,9 @@ pub struct Peer {
 /// A peer that failed is left out for this long at first, twice as long each time after.
 const FIRST_EJECTION: Duration = Duration::from_millis(50);
 const LONGEST_EJECTION: Duration = Duration::from_secs(2);
+
+/// What a peer said of its load counts half as much after so long.
+const HALVED_AFTER_NS: u64 = 100_000_000;
 
 impl Peer {
     /// The process at *at*, with a link for each of *lanes*.
@@ -53,6 +58,7 @@ impl Peer {
             events: OnceLock::new(),
             outstanding: AtomicI64::new(0),
             waiting_rows: AtomicU32::new(0),
+            said_ns: AtomicU64::new(0),
             ejected_until_ns: AtomicU64::new(0),
             failures: AtomicU32::new(0),
             began: Instant::now(),
@@ -65,8 +71,8 @@ impl Peer {
 
     /// Give it *flight*, or get it back if it takes no more now.
     #[inline]
-    pub fn submit(&self, lane: usize, flight: Box<Flight>, now: Instant) -> Result<(), Box<Flight>> {
-        let Some(events) = self.events.get() else { return Err(flight) };
+    pub fn submit(&self, lane: usize, flight: Box<Flight>, now: Instant) -> Result<(), (Box<Flight>, Busy)> {
+        let Some(events) = self.events.get() else { return Err((flight, Busy::Leaving)) };
         self.outstanding.fetch_add(1, Relaxed);
         self.links[lane].submit(flight, now, events).inspect_err(|_| {
             self.outstanding.fetch_sub(1, Relaxed);
@@ -75,8 +81,20 @@ impl Peer {
 
     /// How much it has to do: our calls, and what it says waits there.
     #[inline]
-    pub fn load(&self) -> i64 {
-        self.outstanding.load(Relaxed) + i64::from(self.waiting_rows.load(Relaxed))
+    pub fn load(&self, now: Instant) -> i64 {
+        let waiting = self.waiting_rows.load(Relaxed);
+        let outstanding = self.outstanding.load(Relaxed);
+        if waiting == 0 {
+            return outstanding;
+        }
+        // What it said counts less and less: one that was busy once is asked again, and says how it does now.
+        let age_ns = self.nanoseconds(now).saturating_sub(self.said_ns.load(Relaxed));
+        let halvings = u32::try_from(age_ns / HALVED_AFTER_NS).unwrap_or(u32::MAX);
+        outstanding + i64::from(waiting.checked_shr(halvings).unwrap_or(0))
+    }
+
+    fn nanoseconds(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.began).as_nanos() as u64
     }
 
     /// Calls that it has not answered.
@@ -103,7 +121,7 @@ impl Peer {
     #[inline]
     pub fn is_ejected(&self, now: Instant) -> bool {
         let until_ns = self.ejected_until_ns.load(Relaxed);
-        until_ns > 0 && (now.saturating_duration_since(self.began).as_nanos() as u64) < until_ns
+        until_ns > 0 && self.nanoseconds(now) < until_ns
     }
 
     /// Take no more calls; links end when those that are open have been answered.
@@ -117,37 +135,35 @@ impl Peer {
     fn note_answer(&self, waiting_rows: u32) {
         self.outstanding.fetch_sub(1, Relaxed);
         self.waiting_rows.store(waiting_rows, Relaxed);
+        if waiting_rows > 0 {
+            self.said_ns.store(self.nanoseconds(Instant::now()), Relaxed);
+        }
         if self.failures.load(Relaxed) != 0 {
             self.failures.store(0, Relaxed);
             self.ejected_until_ns.store(0, Relaxed);
         }
     }
 
-    /// Leave it out for a while. Each failure of one of its links counts.
+    /// Leave it out for a while, longer each time. Its links fail together, which counts once.
     fn eject(&self, error: Option<&Error>) {
+        if let Some(error) = error {
+            error.message.as_ref().clone_into(&mut self.last_error.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        if self.is_ejected(Instant::now()) {
+            return;
+        }
         let failures = self.failures.fetch_add(1, Relaxed);
         let pause = (FIRST_EJECTION * (1 << failures.min(10))).min(LONGEST_EJECTION);
         // Spread by a quarter, so that those that lost it do not all come back together.
         let now = self.began.elapsed();
         let spread = pause.mul_f64(f64::from(now.subsec_nanos() % 1024) / 4096.0);
         self.ejected_until_ns.store((now + pause + spread).as_nanos() as u64, Relaxed);
-        if let Some(error) = error {
-            error.message.as_ref().clone_into(&mut self.last_error.lock().unwrap_or_else(PoisonError::into_inner));
-        }
     }
 }
 
 struct PeerEvents {
     peer: Weak<Peer>,
     core: Weak<Core>,
-}
-
-impl PeerEvents {
-    /// Without a peer or a core there is nobody to try again: what is dropped answers for itself.
-    #[inline]
-    fn alive(&self) -> Option<(Arc<Peer>, Arc<Core>)> {
-        Some((self.peer.upgrade()?, self.core.upgrade()?))
-    }
 }
 
 impl Events<Box<Flight>> for PeerEvents {
@@ -166,9 +182,13 @@ impl Events<Box<Flight>> for PeerEvents {
     }
 
     fn lost(&self, flight: Box<Flight>, error: &Error, reached: bool) {
-        let Some((peer, core)) = self.alive() else { return };
-        peer.outstanding.fetch_sub(1, Relaxed);
-        core.lost(flight, error, reached);
+        // A peer that no table names any more is gone before its last link.
+        if let Some(peer) = self.peer.upgrade() {
+            peer.outstanding.fetch_sub(1, Relaxed);
+        }
+        if let Some(core) = self.core.upgrade() {
+            core.lost(flight, error, reached);
+        }
     }
 
     fn over(&self, flight: Box<Flight>) {
@@ -179,7 +199,7 @@ impl Events<Box<Flight>> for PeerEvents {
     }
 
     fn ended(&self, error: Option<&Error>) {
-        let Some((peer, core)) = self.alive() else { return };
+        let (Some(peer), Some(core)) = (self.peer.upgrade(), self.core.upgrade()) else { return };
         peer.waiting_rows.store(0, Relaxed);
         peer.eject(error);
         if let Some(error) = error {

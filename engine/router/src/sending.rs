@@ -2,13 +2,15 @@
 //!
 //! A call is stateless: it may be run twice, so one whose peer went away is tried on another, as long as its deadline and the
 //! budget allow. One that was certainly not run costs no budget. One that nobody takes at the moment is parked for a while:
-//! a table that is on its way may name somebody.
+//! a table that is on its way may name somebody. That is for the process to do which the client asked: a router gives it back,
+//! so that another router is asked meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use bettong_frame::{Error, ErrorKind};
+use bettong_link::Busy;
 use bettong_wire::link::Failure;
 
 use crate::flight::Flight;
@@ -56,7 +58,7 @@ impl Core {
             flight.tried.push(peer.id);
             match peer.submit(lane, flight, now) {
                 Ok(()) => return,
-                Err(back) => (flight, full) = (back, true),
+                Err((back, busy)) => (flight, full) = (back, full || busy == Busy::Full),
             }
         }
         let known = table.knows(&flight);
@@ -71,7 +73,8 @@ impl Core {
             return flight.give_up(now);
         }
         let refusal = flight.refusal.take();
-        if let Some(error) = refusal.as_ref().filter(|error| error.kind == ErrorKind::ResourceExhausted) {
+        if let Some(error) = refusal.as_ref().filter(|error| error.kind != ErrorKind::Unavailable) {
+            // It is full everywhere, or wrong everywhere: neither is a matter of a better table.
             return flight.fail(Failure { error: error.clone(), not_run: true });
         }
         if full {
@@ -83,7 +86,7 @@ impl Core {
         let pause = FIRST_PARK * (1 << looks.min(PARK_DOUBLINGS));
         let in_time = flight.deadline.is_none_or(|deadline| now + pause < deadline);
         let patient = now.duration_since(since) < LONGEST_PARK && self.parked.load(Relaxed) < MAX_PARKED;
-        if !patient || !in_time {
+        if !patient || !in_time || !flight.waits_here() {
             let error = refusal.unwrap_or_else(|| nobody(&flight, known));
             return flight.fail(Failure { error, not_run: true });
         }
@@ -125,6 +128,7 @@ impl Core {
     pub fn lost(self: &Arc<Self>, mut flight: Box<Flight>, error: &Error, reached: bool) {
         if reached {
             flight.attempt += 1;
+            flight.may_have_run = true;
             let why = if flight.attempt >= self.settings.max_attempts {
                 "it was tried too often"
             } else if self.budget.take() {

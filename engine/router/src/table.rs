@@ -71,7 +71,7 @@ impl Table {
             return Some(only).filter(free);
         }
         let candidates: SmallVec<[&Arc<Peer>; 16]> = replicas.iter().filter(free).collect();
-        least_of_two(&candidates)
+        least_of_two(&candidates, now)
     }
 
     /// Whether anybody could ever take *flight*.
@@ -83,7 +83,7 @@ impl Table {
 /// Of two different candidates at random, the one with less to do (M. Mitzenmacher, "The power of two choices in randomized
 /// load balancing", IEEE TPDS 12(10), 2001).
 #[inline]
-fn least_of_two<'a>(candidates: &[&'a Arc<Peer>]) -> Option<&'a Arc<Peer>> {
+fn least_of_two<'a>(candidates: &[&'a Arc<Peer>], now: Instant) -> Option<&'a Arc<Peer>> {
     match candidates {
         [] => None,
         [only] => Some(only),
@@ -93,7 +93,7 @@ fn least_of_two<'a>(candidates: &[&'a Arc<Peer>]) -> Option<&'a Arc<Peer>> {
             let first = (random >> 32) % count;
             let second = (first + 1 + (random & 0xFFFF_FFFF) % (count - 1)) % count;
             let (first, second) = (candidates[first as usize], candidates[second as usize]);
-            Some(if second.load() < first.load() { second } else { first })
+            Some(if second.load(now) < first.load(now) { second } else { first })
         }
     }
 }
