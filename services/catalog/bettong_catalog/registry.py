@@ -20,11 +20,12 @@ from bettong_domain.models import Model, ModelConfig, ModelKey
 from bettong_domain.pipelines import Pipeline, PipelineKey
 from bettong_kit.clock import Clock
 from bettong_kit.errors import ConflictError, CorruptDataError, InUseError, NotFoundError
+from bettong_kit.etcd.backoff import Backoff
 
 ResultT = TypeVar("ResultT")
 MessageT = TypeVar("MessageT", bound=Message)
-_ATTEMPTS = 8
-"""How often a change is tried again when others change the same keys; with one process, twice is rare."""
+_ATTEMPTS = 12
+"""How often a change is tried again when other processes change the same keys."""
 
 
 class Registry:
@@ -33,6 +34,8 @@ class Registry:
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
+        # Changes of one process wait for each other instead of failing each other.
+        self._changing = asyncio.Lock()
 
     async def add_model(self, draft: Model) -> Model:
         """Keep a model under the next version of its name and return it with that version."""
@@ -46,7 +49,7 @@ class Registry:
             await self._store.commit(Transaction(guards={counter.key: counter.revision}, puts=puts))
             return model
 
-        return await _retried(attempt)
+        return await self._change(attempt)
 
     async def model(self, key: ModelKey) -> Model:
         """Return a version of a model; version 0 is the newest.
@@ -75,7 +78,7 @@ class Registry:
             await self._store.commit(Transaction(guards={entry.key: entry.revision}, puts={entry.key: document}))
             return model
 
-        return await _retried(attempt)
+        return await self._change(attempt)
 
     async def delete_models(self, key: ModelKey) -> list[Model]:
         """Delete a version, or with version 0 all of them, and return what was deleted.
@@ -95,7 +98,7 @@ class Registry:
             await self._store.commit(_deletion(entries))
             return list(doomed.values())
 
-        return await _retried(attempt)
+        return await self._change(attempt)
 
     async def add_pipeline(self, draft: Pipeline) -> tuple[Pipeline, bool]:
         """Keep a pipeline under the next version of its name, or find that the newest one is the same.
@@ -122,7 +125,7 @@ class Registry:
             await self._store.commit(Transaction(guards=guards, puts=puts | touched))
             return pipeline, True
 
-        return await _retried(attempt)
+        return await self._change(attempt)
 
     async def pipeline(self, key: PipelineKey) -> Pipeline:
         """Return a version of a pipeline; version 0 is the newest.
@@ -156,7 +159,7 @@ class Registry:
             await self._store.commit(Transaction(guards=guards, deletes=deletes))
             return doomed
 
-        return await _retried(attempt)
+        return await self._change(attempt)
 
     async def wish(self, key: PipelineKey, config: DeploymentConfig) -> Desired:
         """Ask for a version to serve; version 0 is the newest.
@@ -178,7 +181,7 @@ class Registry:
             )
             return await self._write_wish(desired, before, guards={entry.key: entry.revision})
 
-        return await _retried(attempt)
+        return await self._change(attempt)
 
     async def change_wish(self, pipeline: str, change: Callable[[Desired], Desired]) -> Desired:
         """Replace a wish by what *change* makes of it.
@@ -194,7 +197,7 @@ class Registry:
             desired = change(_desired(before))
             return await self._write_wish(desired, before, guards={}) if desired != _desired(before) else desired
 
-        return await _retried(attempt)
+        return await self._change(attempt)
 
     async def wish_for(self, pipeline: str) -> Desired | None:
         """Return the wish for a pipeline, or None if it was never deployed."""
@@ -231,6 +234,17 @@ class Registry:
             raise NotFoundError(f"there is no {kind.removesuffix('s')} '{name[:100]}'{which}")
         return entries
 
+    async def _change(self, attempt: Callable[[], Awaitable[ResultT]]) -> ResultT:
+        """Read and write again as long as another process is faster, a bounded number of times."""
+        backoff = Backoff(first_s=0.005, longest_s=0.2)
+        async with self._changing:
+            for _ in range(_ATTEMPTS - 1):
+                try:
+                    return await attempt()
+                except ConflictError:
+                    await asyncio.sleep(backoff.next_s())
+            return await attempt()
+
     async def _next_version(self, kind: str, name: str) -> "_Counter":
         key = f"counters/{kind}/{name}"
         entry = await self._store.get(key)
@@ -248,16 +262,6 @@ class _Counter:
     @property
     def next_value(self) -> bytes:
         return b"%d" % self.value
-
-
-async def _retried(attempt: Callable[[], Awaitable[ResultT]]) -> ResultT:
-    """Read and write again as long as somebody else is faster, a bounded number of times."""
-    for _ in range(_ATTEMPTS - 1):
-        try:
-            return await attempt()
-        except ConflictError:
-            await asyncio.sleep(0)
-    return await attempt()
 
 
 def _check_not_deployed(doomed: Sequence[PipelineKey], desired: Desired | None) -> None:
