@@ -35,11 +35,14 @@ def identity(dtype: str, width: int = 4) -> bytes:
     return _file([node], [("x", kind, ["rows", width])], [("y", kind, ["rows", width])])
 
 
-def tagged() -> bytes:
+def tagged(factor: float = 1) -> bytes:
     """Return a file whose output says which request and row each row came from.
 
     `tag` INT64 [rows, 2] is given back unchanged as `echo`; `x` FP32 [rows, 3] times a matrix is `y` FP32 [rows, 4];
     `sum` FP32 [rows, 1] is the sum of a row of `x`.
+
+    Args:
+        factor: What `y` is multiplied by, which tells versions apart.
     """
     nodes = [
         helper.make_node("Identity", ["tag"], ["echo"]),
@@ -47,7 +50,7 @@ def tagged() -> bytes:
         helper.make_node("ReduceSum", ["x", "axes"], ["sum"], keepdims=1),
     ]
     weights = [
-        numpy_helper.from_array(TAGGED_WEIGHTS, "w"),
+        numpy_helper.from_array((TAGGED_WEIGHTS * factor).astype(np.float32), "w"),
         numpy_helper.from_array(np.array([1], np.int64), "axes"),
     ]
     inputs: list[Port] = [("tag", TensorProto.INT64, ["rows", 2]), ("x", TensorProto.FLOAT, ["rows", 3])]
@@ -86,6 +89,13 @@ def entangled() -> bytes:
         helper.make_node("Sub", ["x", "mean"], ["y"]),
     ]
     return _file(nodes, [("x", TensorProto.FLOAT, ["rows", 1])], [("y", TensorProto.FLOAT, ["rows", 1])])
+
+
+def product() -> bytes:
+    """Return a file of two inputs that have different numbers of rows: `y` is `a` FP32 [m, 2] times `b` FP32 [2, n]."""
+    node = helper.make_node("MatMul", ["a", "b"], ["y"])
+    inputs: list[Port] = [("a", TensorProto.FLOAT, ["m", 2]), ("b", TensorProto.FLOAT, [2, "n"])]
+    return _file([node], inputs, [("y", TensorProto.FLOAT, ["m", "n"])])
 
 
 def ragged(dtype: str = "FP32") -> bytes:
