@@ -10,6 +10,7 @@ use arrow_array::{
 };
 use arrow_ipc::writer::{FileWriter, StreamWriter};
 use arrow_schema::{Field, Schema};
+use bettong_wire::proto::bettong::internal::v1 as internal;
 use bettong_wire::proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use bettong_wire::proto::inference::{InferTensorContents, ModelInferRequest};
 use prost::Message;
@@ -42,6 +43,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         ]),
         "arrow_file" => columns().iter().map(file).collect(),
         "arrow_stream" => columns().iter().map(stream).collect(),
+        "link" => bundles(),
         _ => texts(&["dataset[]=out&dataset%5B%5D=time&dataset.exclude[]=out.y&dataset.separator=%2E"]),
     }
 }
@@ -76,6 +78,62 @@ fn protobuf() -> Vec<u8> {
         ..Default::default()
     };
     request.encode_to_vec()
+}
+
+/// What each side says first, and a bundle of everything besides.
+fn bundles() -> Vec<Vec<u8>> {
+    let tensor = |datatype, data: &[u8]| internal::Tensor { datatype, shape: vec![1, 1], data: data.to_vec().into() };
+    let tensors = internal::Tensors { tensors: vec![tensor(11, &[0, 0, 128, 63]), tensor(13, &[1, 0, 0, 0, 65])] };
+    let hello = internal::Hello {
+        protocol: 1,
+        cluster: "c".into(),
+        role: "gateway".into(),
+        member: "m".into(),
+        epoch: 7,
+        version: "1".into(),
+        round: 1,
+        window_calls: 4096,
+        window_bytes: 1 << 28,
+    };
+    let call = internal::Call {
+        sequence: 1 << 20,
+        name: 3,
+        rows: 1,
+        timeout_us: 1500,
+        attempt: 1,
+        request_id: "id".into(),
+        traceparent: "00-1-2-01".into(),
+        inputs: Some(tensors.clone()),
+    };
+    let failure = internal::Failure {
+        code: 8,
+        message: "full".into(),
+        field: "x".into(),
+        retry_after_us: 9,
+        not_run: true,
+        too_large: true,
+    };
+    let outcome = internal::Outcome {
+        sequence: 1 << 20,
+        failure: None,
+        queue_ns: 5,
+        steps_ns: vec![6, 1 << 40],
+        batch_rows: 2,
+        waiting_rows: 3,
+        outputs: Some(tensors),
+    };
+    let failed = internal::Outcome { sequence: 2, failure: Some(failure), ..Default::default() };
+    let rest = internal::Bundle {
+        names: vec![internal::Name { index: 3, pipeline: "p".into(), version: "1".into() }],
+        calls: vec![call],
+        outcomes: vec![outcome, failed],
+        cancels: vec![1, 300],
+        ping: 4,
+        pong: 5,
+        leaving: true,
+        ..Default::default()
+    };
+    [internal::Bundle { hello: Some(hello), ..Default::default() }, rest].map(|bundle| bundle.encode_to_vec()).to_vec()
 }
 
 /// One batch of everything, and one of the plainest.
