@@ -9,14 +9,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import figures, serving, table
+from bench import figures, grown, serving, table
 from bench.contenders import Contender, all_contenders
 from bench.processes import Cores
 from bench.results import Results
 from bench.serving import Settings
 from bench.workload import Workload, WorkloadError, card_workload, file_workload
 
-_PARTS = {"sdk": figures.sdk, "start": figures.start, "pipelines": figures.pipelines}
+_PARTS = {"sdk": figures.sdk, "start": figures.start, "pipelines": figures.pipelines, "grown": grown.grown}
 _CORES_NEEDED = 2
 
 

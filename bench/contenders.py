@@ -51,7 +51,7 @@ class Contender:
 
 def all_contenders(*, with_peers: bool) -> list[Contender]:
     """Return the servers in the order of the table; the yardstick only if its path is given."""
-    return [*_bettong(), *_yardstick(), *(_peers() if with_peers else [])]
+    return [*_bettong(), *_clusters(), *_yardstick(), *(_peers() if with_peers else [])]
 
 
 def bettong_program() -> str:
@@ -76,6 +76,25 @@ def _bettong() -> list[Contender]:
             f"Bettong, --spin-us {_SPIN_US}",
             ("c1", "c16", "c64"),
             lambda at, load: bettong_command(load, at.port, at.folder, *spin),
+        ),
+    ]
+
+
+def _clusters() -> list[Contender]:
+    """Several processes on one core: what hops cost."""
+
+    def command(routers: int) -> Callable[[Place, Workload], list[str]]:
+        def chain(at: Place, workload: Workload) -> list[str]:
+            arguments = [str(workload.path), str(at.port), str(at.folder), str(routers)]
+            return [sys.executable, "-m", "bench.chain", *arguments]
+
+        return chain
+
+    points = ("c1", "c16", "c64", "b128", *_STREAM_POINTS, *_JSON_POINTS)
+    return [
+        Contender("chain", "Bettong: gateway, router, executor", points, command(1), start_timeout_s=_SLOW_START_S),
+        Contender(
+            "inside", "Bettong: gateway with router, executor", points, command(0), start_timeout_s=_SLOW_START_S
         ),
     ]
 

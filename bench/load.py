@@ -5,10 +5,11 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from bench.calls import Call
 from bench.checking import HOST
-from bench.processes import ServerProcess, pinned
+from bench.processes import pinned
 
 _OK = 200
 _WARM_UP_REQUESTS_EACH = 50
@@ -31,11 +32,19 @@ class Measured:
     failed: int
 
 
+class Metered(Protocol):
+    """Whose work is counted."""
+
+    def cpu_s(self) -> float:
+        """Return the CPU seconds so far."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where load goes, and for how long."""
 
-    server: ServerProcess
+    server: Metered
     port: int
     client_core: int
     seconds: float

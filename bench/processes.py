@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +78,7 @@ class ServerProcess:
 
     def cpu_s(self) -> float:
         """Return the CPU seconds, user and system, of the process and all its descendants, dead ones included."""
-        return sum(_cpu_ticks(pid) for pid in self._pids()) / _TICKS_PER_S
+        return cpu_of(self._pids())
 
     def rss_bytes(self) -> int:
         """Return the resident memory of the process and its descendants."""
@@ -119,6 +119,11 @@ def running(command: Sequence[str], *, log: Path, env: Mapping[str, str] | None 
         yield server
     finally:
         server.stop()
+
+
+def cpu_of(pids: Iterable[int]) -> float:
+    """Return the CPU seconds, user and system, of processes and of their children that were waited for."""
+    return sum(map(_cpu_ticks, pids)) / _TICKS_PER_S
 
 
 def _children(pid: int) -> list[int]:

@@ -30,7 +30,13 @@ _RATIOS = (
     _Ratio("bettong", "x64", "c64", 0.70),
     _Ratio("bettong", "c1", "c1", 1.05, is_p50=True),
     _Ratio("bettong-spin", "c1", "c1", 0.60, is_p50=True),
+    _Ratio("chain", "c64", "c64", 1.80),
+    _Ratio("inside", "c64", "c64", 1.50),
+    _Ratio("chain", "s8", "s8", 3.00),
 )
+_HOPS = {"chain": 2, "inside": 1}
+"""Of the clusters that are measured."""
+_HOP_BAR_MS = 0.15
 _RAW_ROW_BAR = 1.6
 
 
@@ -52,7 +58,7 @@ def _main_table(results: Results) -> Iterator[str]:
     if not results.rows:
         return
     heads = ("CPU µs", "of raw", "req/s", "rows/s", "p50 ms", "p99 ms")
-    yield f"{'server':<28}{'point':<6}{'what':<28}" + "".join(f"{head:>11}" for head in heads)
+    yield f"{'server':<40}{'point':<6}{'what':<28}" + "".join(f"{head:>11}" for head in heads)
     for row in results.rows:
         measured = row.measured
         # What the model alone takes for as many rows. Streams and many connections may beat it: their rows are run together.
@@ -67,7 +73,7 @@ def _main_table(results: Results) -> Iterator[str]:
             f"{measured.p99_ms:.3f}",
         )
         failed = f"  {measured.failed} FAILED" if measured.failed else ""
-        yield f"{row.title:<28}{row.point:<6}{row.what:<28}" + "".join(f"{text:>11}" for text in figures) + failed
+        yield f"{row.title:<40}{row.point:<6}{row.what:<28}" + "".join(f"{text:>11}" for text in figures) + failed
 
 
 def _ratio_table(results: Results) -> Iterator[str]:
@@ -76,10 +82,21 @@ def _ratio_table(results: Results) -> Iterator[str]:
     if raw and ours:
         name = "bettong, a row of b1024 / raw, a row of b128"
         found.append(_ratio_line(name, ours.row_cpu_us() / raw.row_cpu_us(), _RAW_ROW_BAR))
+    found += _hop_lines(results)
     if found:
         yield ""
         yield f"{'ratio':<48}{'is':>8}{'bar':>8}"
         yield from found
+
+
+def _hop_lines(results: Results) -> Iterator[str]:
+    """Yield what each hop adds to the latency of one connection."""
+    alone = results.find("bettong", "c1")
+    for server, hops in _HOPS.items():
+        found = results.find(server, "c1")
+        if alone and found:
+            added_ms = (found.measured.p50_ms - alone.measured.p50_ms) / hops
+            yield _ratio_line(f"{server} c1 - bettong c1, p50 a hop in ms", added_ms, _HOP_BAR_MS)
 
 
 def _ratio(results: Results, ratio: _Ratio) -> str:

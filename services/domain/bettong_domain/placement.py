@@ -8,17 +8,22 @@ chance to be first is its part of all lanes, and an executor that joins or leave
 Pipelines are placed one after another, the oldest first, each on the first executors of its order that have room for it.
 """
 
-import heapq
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from types import MappingProxyType
+from typing import TypeAlias
 
 _DRAWN_BITS = 52
 """One less than a float holds exactly, so that the middle of an interval is neither 0 nor 1, whose logarithms are no scores."""
 _EPSILON = 1e-9
 """CPUs are fractions: what is left after taking ten times 0.1 of 1 must count as nothing."""
+_ORDERS_KEPT = 4096
+"""Orders of pipelines that are kept: wishes change often, and executors seldom."""
+_Names: TypeAlias = tuple[tuple[bytes, int], ...]
+"""Name and weight of each executor."""
 _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
@@ -85,11 +90,12 @@ def place(wanted: Iterable[Wanted], executors: Iterable[ExecutorRoom]) -> Placem
     A pipeline that cannot have all its replicas gets those that fit, and `Placement.short` says what is missing.
     """
     rooms = [_Room(executor) for executor in executors]
+    names = tuple((room.name, room.weight) for room in rooms)
     assigned: dict[str, tuple[str, ...]] = {}
     short: dict[str, str] = {}
     for each in sorted(wanted, key=lambda one: (one.since, one.pipeline)):
         replicas = each.replicas or 1
-        chosen = _best(each, replicas, rooms)
+        chosen = _best(each, replicas, rooms, names)
         if len(chosen) < replicas:
             # Counted before anything is taken: the sentence is about what this pipeline found.
             short[each.pipeline] = _shortage(each, replicas, len(chosen), len(rooms))
@@ -99,17 +105,32 @@ def place(wanted: Iterable[Wanted], executors: Iterable[ExecutorRoom]) -> Placem
     return Placement(MappingProxyType(assigned), MappingProxyType(short))
 
 
-def _best(wanted: Wanted, replicas: int, rooms: Iterable[_Room]) -> list[_Room]:
+def _best(wanted: Wanted, replicas: int, rooms: Sequence[_Room], names: _Names) -> list[_Room]:
     """Return the first executors that have room in the pipeline's order, draining ones after all others."""
-    prefix = blake2b(wanted.pipeline.encode() + b"\0", digest_size=8)
+    ordered = [rooms[at] for at in _order(wanted.pipeline, names)]
+    found: list[_Room] = []
+    for draining in (False, True):
+        for room in ordered:
+            if len(found) == replicas:
+                return found
+            if room.draining is draining and room.fits(wanted):
+                found.append(room)
+    return found
 
-    def rank(room: _Room) -> tuple[bool, float, bytes]:
+
+@lru_cache(maxsize=_ORDERS_KEPT)
+def _order(pipeline: str, names: _Names) -> tuple[int, ...]:
+    """Return the positions of executors, given by name and weight, in the order of a pipeline, best first."""
+    prefix = blake2b(pipeline.encode() + b"\0", digest_size=8)
+
+    def rank(at: int) -> tuple[float, bytes]:
+        name, weight = names[at]
         digest = prefix.copy()
-        digest.update(room.name)
+        digest.update(name)
         drawn = ((int.from_bytes(digest.digest(), "big") >> 64 - _DRAWN_BITS) + 0.5) / (1 << _DRAWN_BITS)
-        return not room.draining, -room.weight / math.log(drawn), room.name
+        return -weight / math.log(drawn), name
 
-    return heapq.nlargest(replicas, (room for room in rooms if room.fits(wanted)), key=rank)
+    return tuple(sorted(range(len(names)), key=rank, reverse=True))
 
 
 def _shortage(wanted: Wanted, replicas: int, found: int, there: int) -> str:
