@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fakes.etcd import EtcdCluster, etcd_cluster, free_ports
+from networks import Network
 
 import bettong
 
@@ -29,6 +30,7 @@ class Role:
     port: int
     command: list[str]
     log: Path
+    host: str = "127.0.0.1"
     process: asyncio.subprocess.Process | None = None
     lines: list[dict[str, Any]] = field(default_factory=list)
     """What the present process has logged."""
@@ -39,7 +41,7 @@ class Role:
 
     @property
     def address(self) -> tuple[str, int]:
-        return "127.0.0.1", self.port
+        return self.host, self.port
 
     @property
     def pid(self) -> int:
@@ -110,7 +112,10 @@ class TestedCluster:
 
     folder: Path
     etcd: EtcdCluster
+    network: Network | None = None
+    """Where each member has a place of its own, named as it is."""
     members: dict[str, Role] = field(default_factory=dict)
+    _clients: dict[str, bettong.Client] = field(default_factory=dict)
 
     __test__ = False
 
@@ -132,17 +137,43 @@ class TestedCluster:
         return await member.start()
 
     def client(self) -> bettong.Client:
+        """Return the one client of the first gateway."""
         host, port = self.gateways[0]
-        return bettong.Client(f"http://{host}:{port}")
+        url = f"http://{host}:{port}"
+        if url not in self._clients:
+            self._clients[url] = bettong.Client(url)
+        return self._clients[url]
+
+    def upload(self, name: str, model: bytes) -> bettong.Pipeline:
+        """Upload a model and make it the next version of a pipeline, which is not deployed."""
+        file = self.folder / f"{name}.onnx"
+        file.write_bytes(model)
+        uploaded = self.client().upload_model(name, file, framework=bettong.Framework.ONNX)
+        pipeline = self.client().build_pipeline(name).add_model_step(uploaded)
+        pipeline.create_version()
+        return pipeline
 
     def deploy(self, name: str, model: bytes, *, replicas: int) -> bettong.Pipeline:
         """Upload a model and serve it; returns when it serves."""
-        file = self.folder / f"{name}.onnx"
-        file.write_bytes(model)
-        client = self.client()
-        uploaded = client.upload_model(name, file, framework=bettong.Framework.ONNX)
-        config = bettong.DeploymentConfigBuilder().replica_count(replicas).build()
-        return client.build_pipeline(name).add_model_step(uploaded).deploy(deployment_config=config)
+        return self.upload(name, model).deploy(deployment_config=_replicas(replicas))
+
+    def swap(self, name: str, version: int, *, replicas: int) -> bettong.Pipeline:
+        """Serve a version that is there, on so many replicas; returns when it serves."""
+        return self.client().get_pipeline(name, version).deploy(deployment_config=_replicas(replicas))
+
+    def deployment(self, name: str) -> bettong.Deployment:
+        """Return how a deployment stands."""
+        return next(each for each in self.client().list_deployments() if each.pipeline == name)
+
+    def ready(self, name: str) -> int:
+        """Return how many replicas of a deployment are ready."""
+        return sum(replica.state == "Ready" for replica in self.deployment(name).replicas)
+
+    async def remove(self, member: Role) -> int:
+        """Ask a member to end for good and return its exit code."""
+        code = await member.stop()
+        del self.members[member.name]
+        return code
 
     async def until(self, holds: Callable[[], bool], *, within_s: float) -> None:
         """Wait until something about the cluster holds."""
@@ -152,6 +183,8 @@ class TestedCluster:
 
     async def close(self) -> None:
         """End what is left, those that accept requests first."""
+        for client in self._clients.values():
+            client.close()
         order = {"gateway": 0, "router": 1, "executor": 2}
         for member in sorted(self.members.values(), key=lambda one: order[one.role]):
             if member.process is not None:
@@ -163,7 +196,9 @@ class TestedCluster:
         port, control, metrics = free_ports(3)
         endpoints = ",".join(server.endpoint for server in self.etcd.servers)
         folder = self.folder / name
+        place = self.network.add(name) if self.network else None
         command = [
+            *(place.within if place else ()),
             *(sys.executable, "-m", "bettong", role),
             *("--etcd", endpoints, "--cluster", CLUSTER, "--name", name),
             *("--port", str(port), "--metrics-port", str(metrics), "--data", str(folder)),
@@ -173,17 +208,31 @@ class TestedCluster:
             command += ["--control-port", str(control)]
         if role != "router":
             command += ["--blobs", f"file://{self.folder / 'blobs'}"]
-        return Role(role, name, port, command, self.folder / f"{name}.log")
+        if place is None:
+            return Role(role, name, port, command, self.folder / f"{name}.log")
+        # Listening everywhere and saying where, as members on hosts of their own do.
+        command += ["--host", "0.0.0.0", "--advertise", place.address]
+        return Role(role, name, port, command, self.folder / f"{name}.log", place.address)
+
+
+def _replicas(count: int) -> bettong.DeploymentConfig:
+    return bettong.DeploymentConfigBuilder().replica_count(count).build()
 
 
 @contextlib.asynccontextmanager
 async def cluster(
-    folder: Path, *, gateways: int = 1, routers: int = 2, executors: int = 3, etcd_size: int = 1
+    folder: Path,
+    *,
+    gateways: int = 1,
+    routers: int = 2,
+    executors: int = 3,
+    etcd_size: int = 1,
+    network: Network | None = None,
 ) -> AsyncIterator[TestedCluster]:
     """Run a cluster of real processes; whatever is left at the end of the block is ended."""
     (folder / "blobs").mkdir(parents=True)
-    async with etcd_cluster(folder / "etcd", etcd_size) as etcd:
-        tested = TestedCluster(folder, etcd)
+    async with etcd_cluster(folder / "etcd", etcd_size, network=network) as etcd:
+        tested = TestedCluster(folder, etcd, network)
         try:
             async with asyncio.TaskGroup() as tasks:
                 counts = {"gateway": gateways, "router": routers, "executor": executors}

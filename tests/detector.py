@@ -9,10 +9,13 @@ import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 MODEL = "tagged"
+Y_OF_THE_ROW = 4
+"""First column of what the row that is sent, [1, 2, 3], is multiplied to."""
 _RETRY_PAUSE_S = 0.02
 
 
@@ -24,11 +27,20 @@ class Findings:
     by_second: Counter[int] = field(default_factory=Counter)
     """Answers in each second since the start."""
     versions: Counter[str] = field(default_factory=Counter)
+    refused: Counter[int] = field(default_factory=Counter)
+    """Refusals that the run expects, by status."""
     failed: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     client_retries: int = 0
     """Connections that broke under a request and were made anew, where the client may do that."""
     latencies_s: list[float] = field(default_factory=list)
+    longest_s: float = 0.0
+    """How long it took at most until a request was answered, refused or given up by the client."""
+
+    @property
+    def troubles(self) -> int:
+        """Return how many requests were not answered."""
+        return len(self.failed) + self.refused.total()
 
     def quantile_ms(self, part: float) -> float:
         """Return a quantile of the time of an answer in milliseconds."""
@@ -43,6 +55,16 @@ class Findings:
         )
 
 
+@dataclass(frozen=True)
+class Right:
+    """What answers are right, beyond bringing the number back."""
+
+    factors: Mapping[str, float] | None = None
+    """What the versions of the model multiply by, where they differ; each answer must be wholly that of its version."""
+    refusals: Container[int] = ()
+    """HTTP statuses that are as good as an answer, because nothing could answer."""
+
+
 class Detector:
     """Sends requests over HTTP/1.1, one at a time on each of several connections."""
 
@@ -54,6 +76,7 @@ class Detector:
         timeout_ms: int = 5_000,
         client_retries: bool = False,
         pause_s: float = 0.0,
+        right: "Right | None" = None,
     ) -> None:
         """Prepare; `running` sends.
 
@@ -63,12 +86,16 @@ class Detector:
             timeout_ms: The deadline of each request.
             client_retries: Whether a request whose connection breaks is sent again, to the next gateway.
             pause_s: Waited between two requests of a connection.
+            right: What answers are right, beyond bringing the number back.
         """
         self._gateways = gateways
         self._connections = connections
         self._timeout_ms = timeout_ms
         self._client_retries = client_retries
         self._pause_s = pause_s
+        self._right = right or Right()
+        self.patience_s = 5.0
+        """How long after its deadline a client goes on waiting for an answer."""
         self._numbers = iter(range(1, 1 << 62))
         self._started_s = 0.0
         self._answered = asyncio.Event()
@@ -107,8 +134,8 @@ class Detector:
             while True:
                 try:
                     if connection is None:
-                        connection = await _Connection.open(*self._gateways[index % len(self._gateways)])
-                    async with asyncio.timeout(self._timeout_ms / 1e3 + 5):
+                        connection, index = await self._opened(index)
+                    async with asyncio.timeout(self._timeout_ms / 1e3 + self.patience_s):
                         status, body = await connection.ask(number, self._timeout_ms)
                 except (OSError, EOFError, TimeoutError) as error:
                     if connection is not None:
@@ -120,7 +147,9 @@ class Detector:
                         index += 1
                         await asyncio.sleep(_RETRY_PAUSE_S)
                         continue
-                    self.findings.failed.append(f"{number}: {error!r}")
+                    elapsed_s = time.monotonic() - started_s
+                    self.findings.longest_s = max(self.findings.longest_s, elapsed_s)
+                    self.findings.failed.append(f"{number} after {elapsed_s:.2f} s: {error!r}")
                     break
                 self._judge(number, status, body, time.monotonic() - started_s)
                 if connection.is_ending:
@@ -132,14 +161,26 @@ class Detector:
         if connection is not None:
             connection.close()
 
+    async def _opened(self, index: int) -> tuple["_Connection", int]:
+        """Connect to the first gateway from *index* on that lets us; nothing has been sent by then, so this is no retry."""
+        for at in range(index, index + len(self._gateways) - 1):
+            with contextlib.suppress(OSError, TimeoutError):
+                return await _Connection.open(*self._gateways[at % len(self._gateways)]), at
+        at = index + len(self._gateways) - 1
+        return await _Connection.open(*self._gateways[at % len(self._gateways)]), at
+
     def _judge(self, number: int, status: int, body: bytes, elapsed_s: float) -> None:
         found = self.findings
+        found.longest_s = max(found.longest_s, elapsed_s)
+        if status in self._right.refusals:
+            found.refused[status] += 1
+            return
         if status != 200:
             found.failed.append(f"{number} after {elapsed_s:.2f} s: {status} {body[:200].decode(errors='replace')}")
             return
         reply = json.loads(body)
         echo = next(output["data"] for output in reply["outputs"] if output["name"] == "echo")
-        if reply.get("id") != str(number) or echo != [number, 0]:
+        if reply.get("id") != str(number) or echo != [number, 0] or not self._is_of_its_version(reply):
             found.wrong.append(f"{number}: {body[:200]!r}")
             return
         found.answered += 1
@@ -147,6 +188,13 @@ class Detector:
         found.by_second[int(time.monotonic() - self._started_s)] += 1
         found.versions[reply["model_version"]] += 1
         found.latencies_s.append(elapsed_s)
+
+    def _is_of_its_version(self, reply: dict[str, Any]) -> bool:
+        factors = self._right.factors
+        if factors is None:
+            return True
+        y = next(output["data"] for output in reply["outputs"] if output["name"] == "y")
+        return bool(y[0] == Y_OF_THE_ROW * factors.get(reply["model_version"], 0))
 
 
 class _Connection:
