@@ -34,7 +34,7 @@ _POINT = "c16"
 _START_TIMEOUT_S = 60.0
 _LEASE_S = 60
 _DEPLOYERS = 8
-_QUIET_SHARE = 0.08
+_QUIET_SHARE = 0.04
 """Of a core: what beats and looks of three members take at most."""
 _ROLES = frozenset({"gateway", "router", "executor"})
 
