@@ -28,6 +28,7 @@ class Role:
     role: str
     name: str
     port: int
+    metrics_port: int
     command: list[str]
     log: Path
     host: str = "127.0.0.1"
@@ -209,10 +210,10 @@ class TestedCluster:
         if role != "router":
             command += ["--blobs", f"file://{self.folder / 'blobs'}"]
         if place is None:
-            return Role(role, name, port, command, self.folder / f"{name}.log")
+            return Role(role, name, port, metrics, command, self.folder / f"{name}.log")
         # Listening everywhere and saying where, as members on hosts of their own do.
         command += ["--host", "0.0.0.0", "--advertise", place.address]
-        return Role(role, name, port, command, self.folder / f"{name}.log", place.address)
+        return Role(role, name, port, metrics, command, self.folder / f"{name}.log", place.address)
 
 
 def _replicas(count: int) -> bettong.DeploymentConfig:

@@ -1,0 +1,114 @@
+"""More load than an executor can carry, through a gateway and a router: what is answered stays near the best, the rest is told to wait.
+
+`BETTONG_CHAOS_S` makes each run longer.
+"""
+# ruff: noqa: T201 - a run says what it did
+
+import asyncio
+import contextlib
+import http.client
+from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
+
+import numpy as np
+import onnx_files
+import pytest
+from clusters import Role, TestedCluster, cluster
+from detector import MODEL, Detector, Findings
+from grpc import aio
+from loads import UNLIMITED, Load
+from runs import SECONDS
+from servers import Counts
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
+
+# About 8 ms of one core for each row, so that a small client can ask for ten times what the executor has.
+TURNS = 400
+SLOW = "slow"
+DEADLINE_S = 0.5
+RUN_S = max(3.0, SECONDS / 10)
+ATTEMPTS = 3
+"""Clients and cluster share the cores with whatever else the machine does, which shows in one run but not in each of three."""
+MUCH_SLOWER = 3
+
+
+@contextlib.asynccontextmanager
+async def serving_slowly(folder: Path, *options: str) -> AsyncIterator[tuple[TestedCluster, aio.Channel]]:
+    """Run one gateway, one router and one executor that serve a slow model, and connect to the gateway."""
+    async with cluster(folder / "c", routers=1, executors=0) as tested:
+        await tested.add("executor", "executor-1", *options)
+        await asyncio.to_thread(tested.deploy, SLOW, onnx_files.slow(TURNS), replicas=1)
+        host, port = tested.gateways[0]
+        async with aio.insecure_channel(f"{host}:{port}", UNLIMITED) as channel:
+            yield tested, channel
+
+
+def counts(member: Role) -> Counts:
+    """Read the metrics page of a member."""
+    connection = http.client.HTTPConnection("127.0.0.1", member.metrics_port, timeout=10)
+    with contextlib.closing(connection):
+        connection.request("GET", "/metrics")
+        return Counts(connection.getresponse().read().decode())
+
+
+async def rows_run(tested: TestedCluster) -> float:
+    """Return how many rows the executor has run."""
+    found = await asyncio.to_thread(counts, tested.members["executor-1"])
+    return found.total("bettong_batch_rows_sum", pipeline=SLOW)
+
+
+@pytest.mark.parametrize("times", [2, 5, 10])
+async def test_goodput_stays_at_nine_tenths_of_the_peak(tmp_path: Path, times: int) -> None:
+    """Refusals come sooner than answers and say when to come back; nothing is run after its deadline but what had begun."""
+    async with serving_slowly(tmp_path) as (tested, channel):
+        for _ in range(ATTEMPTS):
+            peak = await Load(channel, SLOW).closed(concurrency=8, seconds=RUN_S)
+            before, load = await rows_run(tested), Load(channel, SLOW)
+            goodput = await load.opened(peak * times, RUN_S, DEADLINE_S)
+            await asyncio.sleep(DEADLINE_S)
+            run, outcomes = await rows_run(tested) - before, load.outcomes
+            refused, answered = np.median(outcomes.refused_s or [np.inf]), np.median(outcomes.ok_s or [np.inf])
+            print(
+                f"{times} times a peak of {peak:.0f}/s: sent {outcomes.sent}, {dict(outcomes.codes)}, {run:.0f} rows run, "
+                f"goodput {goodput:.0f}/s = {goodput / peak:.2f} of the peak; refused after {refused * 1e3:.1f} ms, "
+                f"answered after {answered * 1e3:.0f} ms (medians)"
+            )
+            assert outcomes.codes["RESOURCE_EXHAUSTED"] > 20, "the overload was none"
+            assert outcomes.wrong == []
+            assert set(outcomes.codes) <= {"OK", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
+            assert None not in outcomes.retry_hints_s
+            enough = goodput >= 0.9 * peak and run <= 1.2 * outcomes.codes["OK"] + 10
+            if enough and outcomes.sent > 0.75 * times * peak * RUN_S and refused < answered / 10:
+                return
+    pytest.fail(f"goodput {goodput:.0f}/s of a peak of {peak:.0f}/s, {run:.0f} rows run, in {ATTEMPTS} attempts")
+
+
+async def test_a_flooded_pipeline_does_not_stall_another(tmp_path: Path) -> None:
+    """Both are on the same links and the same executor; the fast one takes at most three times as long at its worst."""
+    async with serving_slowly(tmp_path) as (tested, channel):
+        await asyncio.to_thread(tested.deploy, MODEL, onnx_files.tagged(), replicas=1)
+        ratios = []
+        for _ in range(ATTEMPTS):
+            # Compared with when the slow one is only busy, as two cores have no room for more.
+            busy = await meanwhile(tested, Load(channel, SLOW).closed(concurrency=2, seconds=RUN_S))
+            flood = Load(channel, SLOW)
+            flooded = await meanwhile(tested, flood.closed(concurrency=256, seconds=RUN_S))
+            ratios.append(flooded.quantile_ms(0.99) / busy.quantile_ms(0.99))
+            print(
+                f"slow: {dict(flood.outcomes.codes)}; fast, beside a busy one: {busy.summary()}; "
+                f"beside a flooded one: {flooded.summary()}; ratio of p99 {ratios[-1]:.2f}"
+            )
+            for found in (busy, flooded):
+                assert found.failed == []
+                assert found.wrong == []
+                assert found.answered > 20 * RUN_S
+            if ratios[-1] <= MUCH_SLOWER:
+                break
+    assert min(ratios) <= MUCH_SLOWER
+
+
+async def meanwhile(tested: TestedCluster, load: Awaitable[float]) -> Findings:
+    """Ask for the fast pipeline while the slow one has its load."""
+    async with Detector(tested.gateways, connections=4, pause_s=0.01).running() as found:
+        await load
+    return found
