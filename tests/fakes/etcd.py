@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from networks import Network
 
 from bettong_kit.errors import BettongError
 from bettong_kit.etcd.client import EtcdClient
@@ -38,23 +39,26 @@ class EtcdServer:
     client_port: int
     peer_port: int
     flags: Sequence[str] = ()
+    host: str = "127.0.0.1"
+    within: Sequence[str] = ()
+    """What its command begins with, where it runs in a network namespace."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
     def endpoint(self) -> str:
-        return f"127.0.0.1:{self.client_port}"
+        return f"{self.host}:{self.client_port}"
 
     @property
     def peer(self) -> str:
-        return f"{self.name}=http://127.0.0.1:{self.peer_port}"
+        return f"{self.name}=http://{self.host}:{self.peer_port}"
 
     def start(self, peers: str) -> None:
         """Start it with what its folder has."""
         scheme = "https" if any("--cert-file" in flag for flag in self.flags) else "http"
-        urls = f"{scheme}://{self.endpoint}", f"http://127.0.0.1:{self.peer_port}"
+        urls = f"{scheme}://{self.endpoint}", f"http://{self.host}:{self.peer_port}"
         with (self.folder.parent / f"{self.name}.log").open("ab") as log:
             command = [
-                etcd_program(),
+                *(*self.within, etcd_program()),
                 *("--name", self.name, "--data-dir", str(self.folder)),
                 *("--listen-client-urls", urls[0], "--advertise-client-urls", urls[0]),
                 *("--listen-peer-urls", urls[1], "--initial-advertise-peer-urls", urls[1]),
@@ -122,8 +126,10 @@ async def _status(server: EtcdServer) -> rpc_pb2.StatusResponse | None:
 
 
 @contextlib.contextmanager
-def etcd_processes(folder: Path, size: int = 1, *, flags: Sequence[str] = ()) -> Iterator[EtcdCluster]:
-    """Run some servers and end them, however the block ends."""
+def etcd_processes(
+    folder: Path, size: int = 1, *, flags: Sequence[str] = (), network: Network | None = None
+) -> Iterator[EtcdCluster]:
+    """Run some servers, each in a place of its own where there is a network, and end them, however the block ends."""
     etcd_program()
     folder.mkdir(parents=True, exist_ok=True)
     ports = free_ports(2 * size)
@@ -133,6 +139,10 @@ def etcd_processes(folder: Path, size: int = 1, *, flags: Sequence[str] = ()) ->
             for index in range(size)
         ]
     )
+    if network is not None:
+        for server in cluster.servers:
+            place = network.add(f"etcd-{server.name}")
+            server.host, server.within = place.address, place.within
     try:
         cluster.start()
         yield cluster
@@ -142,9 +152,9 @@ def etcd_processes(folder: Path, size: int = 1, *, flags: Sequence[str] = ()) ->
 
 
 @contextlib.asynccontextmanager
-async def etcd_cluster(folder: Path, size: int = 1) -> AsyncIterator[EtcdCluster]:
+async def etcd_cluster(folder: Path, size: int = 1, *, network: Network | None = None) -> AsyncIterator[EtcdCluster]:
     """Run some servers that answer."""
-    with etcd_processes(folder, size) as cluster:
+    with etcd_processes(folder, size, network=network) as cluster:
         await until_ready(cluster.settings())
         yield cluster
 

@@ -119,6 +119,35 @@ async def test_a_lost_lease_is_made_anew(client: EtcdClient) -> None:
         await eventually(lambda: one.joins == 2)
 
 
+async def test_a_removed_key_is_written_again(client: EtcdClient) -> None:
+    """Somebody removed it by hand, while the lease lives; the member comes back under the same lease, with a higher epoch."""
+    one = Announcement(client, CLUSTER, member(), ttl_s=1)
+    before = await one.join()
+    lease = one.lease
+    async with running(one):
+        await client.delete("/bettong/test/members/executor/executor-1")
+        await eventually(lambda: one.joins == 2)
+        assert one.lease == lease
+        assert one.member.epoch > before.epoch
+        entry = await client.get("/bettong/test/members/executor/executor-1")
+        assert entry is not None
+        assert (entry.lease, entry.created) == (lease, one.member.epoch)
+        # Later changes are of what was written last.
+        await one.change(member(draining=True))
+
+
+async def test_a_member_ends_whose_name_another_one_has(client: EtcdClient) -> None:
+    """Its key was removed and a second process was quicker: the first stops, although its lease lives."""
+    first, second = Announcement(client, CLUSTER, member(), ttl_s=2), Announcement(client, CLUSTER, member(), ttl_s=2)
+    await first.join()
+    await client.delete("/bettong/test/members/executor/executor-1")
+    await second.join()
+    async with running(second), asyncio.timeout(10):
+        with pytest.raises(MemberReplacedError, match="already"):
+            await first.run()
+        assert second.held
+
+
 async def test_members_stay_while_etcd_is_away(etcd: EtcdCluster, client: EtcdClient) -> None:
     """The last snapshot stays and says since when; afterwards everybody is there, and nothing is said any more."""
     observer, one = Observer(client, CLUSTER), Announcement(client, CLUSTER, member(), ttl_s=1)

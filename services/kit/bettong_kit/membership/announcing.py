@@ -113,6 +113,9 @@ class Announcement:
                     # All members may have lost theirs at once.
                     await asyncio.sleep(self._jitter.uniform(0, min(1.0, self._ttl_s / _BEATS)))
                     await self.join()
+                elif await self._is_forgotten():
+                    _log.warning("member_key_lost", role=self.member.role, member=self.member.name)
+                    await self._rejoin()
                 self.lost_since_ms = None
             except (CoordinationLostError, CoordinationRefusedError, NotFoundError) as error:
                 # Also when we are not let in any more: what serves goes on, and the lease ends by itself.
@@ -137,6 +140,18 @@ class Announcement:
                 async with asyncio.timeout(_LEAVE_TIMEOUT_S):
                     await self._client.revoke(lease)
         _log.info("member_left", role=self.member.role, member=self.member.name)
+
+    async def _is_forgotten(self) -> bool:
+        """Return whether our key is gone although our lease lives: somebody removed it, or has our name instead."""
+        async with self._changing:
+            found = await self._client.get(self._key)
+        return found is None or found.lease != self._lease
+
+    async def _rejoin(self) -> None:
+        """Write the key again under the lease that there is."""
+        async with self._changing:
+            await self._take_name()
+            self.joins += 1
 
     async def _beat(self) -> bool:
         """Begin the lease's time anew; return False when it is gone."""

@@ -1,0 +1,278 @@
+"""etcd loses its leader, goes away, forgets members, or dies with all of them: what serves goes on, and nothing that was wished is lost.
+
+`BETTONG_CHAOS_S` makes runs longer, and etcd stay away for so long; `BETTONG_SEED` repeats a run.
+"""
+# ruff: noqa: S311, T201 - a seed decides what happens, and a run says what it did
+
+import asyncio
+import contextlib
+import datetime as dt
+import random
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import onnx_files
+import pytest
+from clusters import CLUSTER, Role, TestedCluster, cluster
+from detector import MODEL, Detector, Right
+from fakes.etcd import until_ready
+from runs import IS_LONG, SECONDS, report, seed
+
+import bettong
+from bettong.internal.v1 import cluster_pb2
+from bettong_kit.etcd.client import EtcdClient
+from bettong_kit.etcd.watching import NewsKind, watch
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(7_200)]
+
+PAUSE_S = 0.004
+AWAY_S = max(20.0, SECONDS)
+ANSWERED_WITHIN_S = 12.0
+"""How long a change may take to be refused while etcd is away."""
+DEPLOYED_S = 10.0
+SEEN_S = 1.0
+BACK_S = 5.0
+STORM = 60
+"""Requests to etcd for each member in the first seconds after it came back: more would be a storm."""
+STORM_S = 5.0
+FACTORS = {str(version): float(version) for version in range(1, 1_000)}
+LONELY = "lonely"
+"""A pipeline of one replica, so that routers report when they see its executor no more."""
+
+
+@contextlib.asynccontextmanager
+async def loaded(folder: Path, *, etcd_size: int = 3) -> AsyncIterator[tuple[TestedCluster, Detector]]:
+    """Run a cluster that serves version 1, and a load on it."""
+    async with cluster(folder / "c", etcd_size=etcd_size) as tested:
+        await asyncio.to_thread(tested.deploy, MODEL, onnx_files.tagged(1), replicas=3)
+        detector = Detector(tested.gateways, pause_s=PAUSE_S, right=Right(factors=FACTORS))
+        async with detector.running():
+            await detector.until_answered(100, within_s=20)
+            yield tested, detector
+
+
+@contextlib.asynccontextmanager
+async def asking(tested: TestedCluster) -> AsyncIterator[EtcdClient]:
+    client = EtcdClient(tested.etcd.settings())
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def swapped(tested: TestedCluster, detector: Detector, version: int) -> float:
+    """Deploy the next version and return how long that took; the next answers are of it."""
+    began_s = time.monotonic()
+    await asyncio.to_thread(tested.deploy, MODEL, onnx_files.tagged(version), replicas=3)
+    took_s = time.monotonic() - began_s
+    before = detector.findings.versions[str(version)]
+    await detector.until_answered(16, within_s=10)
+    assert detector.findings.versions[str(version)] > before
+    return took_s
+
+
+def all_seen(tested: TestedCluster) -> bool:
+    found = tested.client().members()
+    return found.etcd_lost_since is None and {each.name for each in found.members} == set(tested.members)
+
+
+def handled(tested: TestedCluster) -> float:
+    """Return how many requests the servers of etcd have answered."""
+    total = 0.0
+    for server in tested.etcd.servers:
+        with urllib.request.urlopen(f"http://{server.endpoint}/metrics", timeout=5) as reply:
+            lines = reply.read().decode().splitlines()
+        total += sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("grpc_server_handled_total{"))
+    return total
+
+
+async def test_a_lost_leader_of_etcd_costs_nothing(tmp_path: Path) -> None:
+    """The leader of three is killed and started again: no request fails, and a deployment waits for the election at most."""
+    number = seed()
+    choose = random.Random(number)
+    deployed_s: list[float] = []
+    async with loaded(tmp_path) as (tested, detector):
+        end_s = time.monotonic() + SECONDS
+        while time.monotonic() < end_s:
+            leader = await tested.etcd.leader()
+            leader.kill()
+            deployed_s.append(await swapped(tested, detector, len(deployed_s) + 2))
+            await asyncio.sleep(choose.uniform(0.0, 2.0))
+            tested.etcd.start(leader)
+            await asyncio.sleep(choose.uniform(0.5, 2.0))
+    print(f"deployed within {max(deployed_s):.2f} s of the kill of the leader")
+    report("etcd's leader killed", number, len(deployed_s), detector.findings)
+    assert detector.findings.failed == []
+    assert detector.findings.wrong == []
+    assert max(deployed_s) < DEPLOYED_S
+
+
+async def test_all_serve_on_while_etcd_is_away(tmp_path: Path) -> None:
+    """No request fails; changes are refused soon and say why; when it is back, all are seen again and a deployment works at once."""
+    number = seed()
+    async with loaded(tmp_path) as (tested, detector):
+        for server in tested.etcd.servers:
+            server.kill()
+        killed = dt.datetime.now(dt.UTC)
+        began_s = time.monotonic()
+        refusals: list[tuple[float, Exception]] = []
+        while time.monotonic() - began_s < AWAY_S:
+            asked_s = time.monotonic()
+            with pytest.raises(bettong.NotReadyError, match="etcd") as refused:
+                await asyncio.to_thread(tested.upload, f"other-{len(refusals)}", onnx_files.tagged())
+            refusals.append((time.monotonic() - asked_s, refused.value))
+            # Enough to see what becomes of one that is late, too few to be the load.
+            await asyncio.sleep(2)
+        found = await asyncio.to_thread(tested.client().members)
+        assert found.etcd_lost_since is not None
+        since_s = (found.etcd_lost_since - killed).total_seconds()
+        assert abs(since_s) < BACK_S
+        assert {each.name for each in found.members} == set(tested.members)
+        print(f"lost since {since_s:+.1f} s after the kill: {found.etcd_lost_reason}")
+        print(f"{len(refusals)} changes refused within {max(each for each, _ in refusals):.2f} s: {refusals[-1][1]}")
+        tested.etcd.start()
+        back_s = time.monotonic()
+        await until_ready(tested.etcd.settings())
+        elected_s = time.monotonic() - back_s
+        await tested.until(lambda: all_seen(tested), within_s=20)
+        seen_s = time.monotonic() - back_s
+        deployed_s = await swapped(tested, detector, 2)
+        await asyncio.sleep(max(0.0, elected_s + STORM_S - (time.monotonic() - back_s)))
+        requests = await asyncio.to_thread(handled, tested)
+    print(
+        f"etcd answers {elected_s:.2f} s after its start, all are seen after {seen_s:.2f} s, deployed in {deployed_s:.2f} s"
+    )
+    print(f"{requests:.0f} requests to etcd in its first {STORM_S:g} s, of {len(tested.members)} members")
+    report(f"etcd away for {AWAY_S:g} s", number, 1, detector.findings)
+    assert detector.findings.failed == []
+    assert detector.findings.wrong == []
+    assert max(each for each, _ in refusals) < ANSWERED_WITHIN_S
+    assert deployed_s < DEPLOYED_S
+    assert requests < STORM * len(tested.members)
+
+
+async def test_what_was_wished_survives_the_death_of_all(tmp_path: Path) -> None:
+    """All members and etcd are killed at once and started in any order: what was deployed is served again by itself."""
+    number = seed()
+    choose = random.Random(number)
+    serving_s: list[float] = []
+    async with loaded(tmp_path) as (tested, detector):
+        await asyncio.to_thread(tested.deploy, LONELY, onnx_files.tagged(3), replicas=1)
+        found = detector.findings
+        for version in range(2, 12 if IS_LONG else 4):
+            await swapped(tested, detector, version)
+            before = await asyncio.to_thread(wished, tested)
+            members = list(tested.members.values())
+            for server in tested.etcd.servers:
+                server.kill()
+            await asyncio.gather(*(member.kill() for member in members))
+            choose.shuffle(members)
+            answered, began_s = found.answered, time.monotonic()
+            tested.etcd.start()
+            await asyncio.gather(*(tested.restart(member) for member in members))
+            await detector.until_answered(1 + answered - found.answered, within_s=20)
+            serving_s.append(time.monotonic() - began_s)
+            await tested.until(lambda: tested.ready(MODEL) == 3 and tested.ready(LONELY) == 1, within_s=20)
+            assert await asyncio.to_thread(wished, tested) == before
+            failed = len(found.failed)
+            await detector.until_answered(200, within_s=20)
+            assert len(found.failed) == failed
+    print(f"serving again within {max(serving_s):.2f} s")
+    report("all killed", number, len(serving_s), found)
+    assert found.wrong == []
+
+
+def wished(tested: TestedCluster) -> object:
+    """Return what was uploaded and deployed."""
+    client = tested.client()
+    models = [(model.name(), [each.version() for each in model.versions()]) for model in client.list_models()]
+    deployments = [(each.pipeline, each.version, each.state) for each in client.list_deployments()]
+    assert models
+    assert deployments
+    return models, deployments
+
+
+async def forget_key(client: EtcdClient, key: str) -> None:
+    await client.delete(key)
+
+
+async def end_lease(client: EtcdClient, key: str) -> None:
+    entry = await client.get(key)
+    assert entry is not None
+    await client.revoke(entry.lease)
+
+
+@pytest.mark.parametrize("forget", [forget_key, end_lease], ids=lambda forget: forget.__name__)
+async def test_members_that_etcd_forgot_announce_themselves_again(
+    tmp_path: Path, forget: Callable[[EtcdClient, str], Awaitable[None]]
+) -> None:
+    """A key that somebody removed and a lease that ended are made anew soon, and no request fails meanwhile."""
+    number = seed()
+    choose = random.Random(number)
+    back_s: list[float] = []
+    async with loaded(tmp_path, etcd_size=1) as (tested, detector), asking(tested) as client:
+        end_s = time.monotonic() + SECONDS
+        while time.monotonic() < end_s:
+            victim = choose.choice(list(tested.members.values()))
+            key = f"/bettong/{CLUSTER}/members/{victim.role}/{victim.name}"
+            began_s = time.monotonic()
+            await forget(client, key)
+            async with asyncio.timeout(10):
+                while await client.get(key) is None:  # noqa: ASYNC110 - another process writes it
+                    await asyncio.sleep(0.02)
+            back_s.append(time.monotonic() - began_s)
+            await tested.until(lambda: all_seen(tested), within_s=SEEN_S)
+            await asyncio.sleep(choose.uniform(0.0, 0.5))
+    print(f"announced again within {max(back_s):.2f} s")
+    report(forget.__name__, number, len(back_s), detector.findings)
+    assert detector.findings.failed == []
+    assert detector.findings.wrong == []
+    assert max(back_s) < BACK_S
+
+
+async def test_every_router_sees_soon_that_a_member_is_gone(tmp_path: Path) -> None:
+    """From the end of a lease until each router says that it cannot pass on any more what ran there: at most 1 s."""
+    number = seed()
+    seen_s: list[float] = []
+    async with loaded(tmp_path, etcd_size=1) as (tested, detector), asking(tested) as client:
+        await asyncio.to_thread(tested.deploy, LONELY, onnx_files.tagged(3), replicas=1)
+        end_s = time.monotonic() + SECONDS
+        while time.monotonic() < end_s:
+            replicas = tested.deployment(LONELY).replicas
+            victim = tested.members[next(each.member for each in replicas if each.state == "Ready")]
+            revision = (await client.list(f"/bettong/{CLUSTER}/")).revision
+            gone = asyncio.create_task(
+                until_gone(client, revision, victim, {one.name for one in tested.of_role("router")})
+            )
+            await victim.kill()
+            seen_s += await gone
+            await tested.restart(victim)
+            await tested.until(lambda: tested.ready(LONELY) == 1 and tested.ready(MODEL) == 3, within_s=20)
+    print(f"seen by routers after {', '.join(f'{each:.3f}' for each in seen_s)} s")
+    report("gone for routers", number, len(seen_s), detector.findings)
+    assert detector.findings.failed == []
+    assert detector.findings.wrong == []
+    assert max(seen_s) <= SEEN_S
+
+
+async def until_gone(client: EtcdClient, revision: int, victim: Role, routers: set[str]) -> list[float]:
+    """Return how long after the key of a member was gone each router reported anew without `LONELY`."""
+    root = f"/bettong/{CLUSTER}/"
+    gone_s = 0.0
+    seen_s: dict[str, float] = {}
+    async with asyncio.timeout(20), contextlib.aclosing(watch(client.connection, root, after=revision)) as received:
+        async for news in received:
+            assert news.kind is not NewsKind.LOST
+            for change in news.changes:
+                key = change.entry.key.removeprefix(root)
+                if change.deleted and key == f"members/{victim.role}/{victim.name}":
+                    gone_s = time.monotonic()
+                elif gone_s and not change.deleted and key.startswith("running/router/"):
+                    said = cluster_pb2.MemberReport.FromString(change.entry.value)
+                    if all(program.pipeline != LONELY for program in said.programs):
+                        seen_s.setdefault(key.rpartition("/")[2], time.monotonic() - gone_s)
+            if seen_s.keys() == routers:
+                return list(seen_s.values())
+    raise EOFError("the watch ended")
