@@ -16,7 +16,7 @@ CRATES := --manifest-path engine/Cargo.toml --workspace
 # Engine tests open the library inside the installed wheel, as the product does.
 ORT = $(firstword $(wildcard .venv/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.*))
 
-.PHONY: help setup setup-dev protos engine locks fmt check test test-slow e2e bench bench-gate build run clean
+.PHONY: help setup setup-dev protos engine locks fmt check test test-slow test-cluster chaos e2e bench bench-gate build run clean
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,12 @@ test: setup-dev  ## Run the fast tests of Rust and Python.
 
 test-slow: setup-dev  ## Run the tests that take their time.
 	$(BIN)/pytest -m "slow and not e2e" --timeout 600 $(ARGS)
+
+test-cluster: setup-dev  ## Run the tests of protocols and SDK against a gateway with a router and an executor behind it.
+	BETTONG_TESTED=cluster $(BIN)/pytest tests/integration/protocols tests/integration/sdk tests/witnesses $(ARGS)
+
+chaos: setup-dev  ## Kill, pause, cut off and overload clusters; CHAOS_S=60 seconds each, BETTONG_SEED repeats one.
+	BETTONG_CHAOS_S=$(or $(CHAOS_S),60) $(BIN)/pytest -m slow -s --timeout 7200 tests/chaos/test_cluster_*.py tests/chaos/test_etcd_faults.py $(ARGS)
 
 e2e: setup-dev  ## Run the product as a user does.
 	$(BIN)/pytest -m e2e --timeout 600 $(ARGS)

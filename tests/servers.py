@@ -3,6 +3,7 @@
 A server is started on free ports over a folder of its own; readiness, states and the end are read from its log.
 """
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -16,7 +17,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fakes.etcd import etcd_processes, until_ready
+
 import bettong
+
+TESTS_A_CLUSTER = os.environ.get("BETTONG_TESTED") == "cluster"
+"""Whether the same tests are to be passed by a gateway with a router and an executor behind it: `make test-cluster`."""
 
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 30
@@ -140,7 +146,7 @@ class Counts:
         return sum(float(match["value"]) for match in series if all(text in (match["labels"] or "") for text in wanted))
 
 
-def spawn(folder: Path, settings: Mapping[str, str] | None = None) -> Server:
+def spawn(folder: Path, settings: Mapping[str, str] | None = None, *, module: str = "bettong_gateway") -> Server:
     """Start a process on free ports over *folder* without waiting for anything."""
     defaults = {
         "BETTONG_DATA": str(folder),
@@ -148,7 +154,7 @@ def spawn(folder: Path, settings: Mapping[str, str] | None = None) -> Server:
         "BETTONG_LOG_STYLE": "json",
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "bettong_gateway"],
+        [sys.executable, "-m", module],
         env=os.environ | defaults | dict(settings or {}),
         stderr=subprocess.PIPE,
     )
@@ -168,7 +174,15 @@ def serving(folder: Path, **settings: object) -> Iterator[Server]:
         folder: Holds the state.
         settings: Fields of the gateway's configuration, by name.
     """
-    server = spawn(folder, {f"BETTONG_{name.upper()}": str(value) for name, value in settings.items()})
+    given = {f"BETTONG_{name.upper()}": str(value) for name, value in settings.items()}
+    with contextlib.ExitStack() as others:
+        if TESTS_A_CLUSTER:
+            given |= others.enter_context(_members_behind(folder, given))
+        yield from _serving(folder, given)
+
+
+def _serving(folder: Path, settings: Mapping[str, str]) -> Iterator[Server]:
+    server = spawn(folder, settings)
     try:
         ready = server.until("ready")
         server.data, server.control = str(ready["data"]), str(ready["control"])
@@ -178,3 +192,25 @@ def serving(folder: Path, **settings: object) -> Iterator[Server]:
             server.stop()
     finally:
         server.forget()
+
+
+@contextlib.contextmanager
+def _members_behind(folder: Path, settings: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Run an etcd, a router and an executor, and yield what makes a gateway one of theirs."""
+    with etcd_processes(folder.parent / f"{folder.name}-etcd") as etcd:
+        asyncio.run(until_ready(etcd.settings()))
+        shared = {
+            "BETTONG_ETCD": etcd.servers[0].endpoint,
+            "BETTONG_BLOBS": f"file://{folder.parent / f'{folder.name}-blobs'}",
+        }
+        others = [
+            spawn(folder.parent / f"{folder.name}-{module}", {**settings, **shared}, module=module)
+            for module in ("bettong_executor", "bettong_router")
+        ]
+        try:
+            for other in others:
+                other.until("ready")
+            yield {**shared, "BETTONG_ROUTER_INSIDE": "false"}
+        finally:
+            for other in others:
+                other.forget()

@@ -66,7 +66,7 @@ impl Runner {
             Ok((outputs, steps_ns)) => {
                 let done = Instant::now();
                 program.learn(rows, done - formed);
-                program.metrics.last_inference_ms.set(unix_ms());
+                program.metrics.note_inference();
                 for (step, &elapsed) in program.metrics.steps.iter().zip(&steps_ns) {
                     step.run.observe(elapsed);
                 }
@@ -191,12 +191,6 @@ impl Runner {
             Ok(_) | Err(Stopped::Nobody) => Ok(()),
         }
     }
-}
-
-/// Milliseconds since the Unix epoch.
-fn unix_ms() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |since| since.as_millis() as i64)
 }
 
 /// Whether anybody waits for *batch* at *now*.

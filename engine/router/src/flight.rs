@@ -42,6 +42,22 @@ impl Pipeline {
     }
 }
 
+impl Pipeline {
+    /// Count an answer. A run that several requests shared is counted for each of them: nobody here sees who shared it.
+    #[inline]
+    fn count(&self, timing: &Timing, arrived: Instant, rows: u32) {
+        let metrics = &self.metrics;
+        metrics.queue.observe(timing.queue_ns);
+        metrics.total.observe(arrived.elapsed().as_nanos() as u64);
+        metrics.rows.add(u64::from(rows));
+        metrics.batch_rows.observe(timing.batch_rows as u64);
+        for (step, &elapsed) in metrics.steps.iter().zip(&timing.steps_ns) {
+            step.run.observe(elapsed);
+        }
+        metrics.note_inference();
+    }
+}
+
 /// Who waits for a call.
 pub enum Waiter {
     /// A client of this process.
@@ -108,9 +124,7 @@ impl Flight {
             Waiter::Client { reply, pipeline } => {
                 let answer = pipeline.answer(head, &outputs, rows);
                 if let Ok(answer) = &answer {
-                    pipeline.metrics.queue.observe(answer.timing.queue_ns);
-                    pipeline.metrics.total.observe(arrived.elapsed().as_nanos() as u64);
-                    pipeline.metrics.rows.add(u64::from(rows));
+                    pipeline.count(&answer.timing, arrived, rows);
                 }
                 reply.answer(answer);
             }

@@ -188,6 +188,13 @@ impl PipelineMetrics {
         }
     }
 
+    /// Note that something was answered now.
+    #[inline]
+    pub fn note_inference(&self) {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        self.last_inference_ms.set(now.map_or(0, |elapsed| elapsed.as_millis() as i64));
+    }
+
     /// Count a request that failed.
     pub fn count_failure(&self, kind: ErrorKind) {
         self.failed[kind.grpc_code() as usize].add(1);
