@@ -78,3 +78,8 @@ class StartError(BettongError):
 
 class ServerError(BettongError):
     """The server failed at something that the caller cannot change."""
+
+
+def missing_value(name: str, row: int, word: str = "null") -> InvalidInputError:
+    """Build the error for a value that is not there, which is never taken for a number; *word* is what stands in its place."""
+    return InvalidInputError(f"column '{name}', row {row}: a value is missing ({word})", field=name, row=row)

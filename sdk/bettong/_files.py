@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from bettong._errors import InvalidInputError
+from bettong._csv import read_csv
+from bettong._errors import InvalidInputError, missing_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,9 +48,11 @@ def parse_frame(file: BinaryIO, data_format: str, origin: str) -> Any:  # noqa: 
     if kind is None:
         known = ", ".join(sorted(set(_FORMAT_BY_NAME)))
         raise InvalidInputError(f"{origin}: format '{data_format}' is unknown; known: {known}", field="data_format")
-    readers = {"json": _read_json, "arrow": _read_arrow, "csv": _read_csv, "parquet": _read_parquet}
+    readers = {"json": _read_json, "arrow": _read_arrow, "csv": read_csv, "parquet": _read_parquet}
     try:
         return readers[kind](file)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{origin}: {error}", field=error.field, row=error.row) from None
     except ValueError as error:
         # What the JSON, CSV and Arrow readers raise for content that they do not understand.
         raise InvalidInputError(f"{origin} is no {kind} file of rows: {str(error).partition(chr(10))[0]}") from error
@@ -61,13 +64,20 @@ def _read_json(file: BinaryIO) -> "pd.DataFrame":
     records = json.load(file)
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise ValueError('expected a list of records, such as [{"column": [1.0, 2.0]}]')
+    _check_records(records)
     return pd.DataFrame.from_records(records)
 
 
-def _read_csv(file: BinaryIO) -> "pd.DataFrame":
-    import pandas as pd  # noqa: PLC0415 - loaded when it is used
-
-    return pd.read_csv(file)
+def _check_records(records: list[dict[str, Any]]) -> None:
+    """Refuse what a data frame would fill with NaN, which a model takes for a number."""
+    names = records[0].keys() if records else ()
+    for row, record in enumerate(records):
+        if record.keys() != names:
+            name = next(iter(record.keys() ^ names))
+            raise InvalidInputError(f"column '{name}' is not in every row; row {row} differs", field=name, row=row)
+        for name, value in record.items():
+            if value is None:
+                raise missing_value(name, row)
 
 
 def _read_arrow(file: BinaryIO) -> "pa.Table":

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bettong._errors import InvalidInputError
+from bettong._errors import InvalidInputError, missing_value
 
 Cells = npt.NDArray[Any]
 
@@ -139,7 +139,7 @@ def _shape(cell: object) -> tuple[int, ...] | None:
 def _refuse_values(name: str, rows: list[Any]) -> NoReturn:
     for row, cell in enumerate(rows):
         if _has_missing(cell):
-            raise InvalidInputError(f"column '{name}', row {row}: a value is missing (null)", field=name, row=row)
+            raise missing_value(name, row)
         if _shape(cell) != _shape(rows[0]):
             raise _shape_error(name, row, _shape(cell), _shape(rows[0]))
     for row, cell in enumerate(rows):
@@ -167,7 +167,7 @@ def _flat_array(name: str, block: Cells) -> "pa.Array[Any]":
     if values.null_count:
         position = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
         row = position // max(1, math.prod(block.shape[1:]))
-        raise InvalidInputError(f"column '{name}', row {row}: a value is missing (null)", field=name, row=row)
+        raise missing_value(name, row)
     return values
 
 

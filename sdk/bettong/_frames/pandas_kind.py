@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from bettong._errors import InvalidInputError
+from bettong._errors import InvalidInputError, missing_value
 from bettong._frames.cells import array_of_cells, cells_for_frame, one_chunk
 
 
@@ -44,5 +44,5 @@ def _array(name: str, series: "pd.Series[Any]") -> "pa.Array[Any]":
     array: pa.Array[Any] = one_chunk(pa.Array.from_pandas(series))
     if array.null_count:
         row = int(np.argmax(series.isna().to_numpy()))
-        raise InvalidInputError(f"column '{name}', row {row}: a value is missing (null)", field=name, row=row)
+        raise missing_value(name, row)
     return array

@@ -76,3 +76,47 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
     """A file that is not there is the caller's mistake, said in one line."""
     with pytest.raises(bettong.InvalidInputError, match="cannot be read: No such file"):
         read_frame(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message", "row"),
+    [
+        ("a.csv", "x,y\n1,2\n3,\n", "column 'y', row 1: a value is missing (an empty cell)", 1),
+        ("a.csv", "x,y\n1,2\n3\n", "column 'y', row 1: a value is missing (an empty cell)", 1),
+        ("a.csv", "y\n1\n\n3\n", "column 'y', row 1: a value is missing (an empty cell)", 1),
+        ("a.csv", "x,y\n1,NaN\n3,4\n", "column 'y', row 0: a value is missing ('NaN')", 0),
+        ("a.csv", "x,y\n1,2\n3,NA\n", "column 'y', row 1: a value is missing ('NA')", 1),
+        ("a.json", '[{"y": 1.0}, {"y": null}]', "column 'y', row 1: a value is missing (null)", 1),
+        ("a.json", '[{"x": 1, "y": 1.0}, {"x": 1}]', "column 'y' is not in every row; row 1 differs", 1),
+    ],
+)
+def test_a_missing_value_is_never_a_number(tmp_path: Path, name: str, content: str, message: str, row: int) -> None:
+    """A data frame would have NaN in its place, of which a model makes a confident answer."""
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(bettong.InvalidInputError) as caught:
+        read_frame(path)
+    assert str(caught.value) == f"{path}: {message}"
+    assert (caught.value.field, caught.value.row) == ("y", row)
+
+
+def test_texts_that_look_like_missing_values_stay(tmp_path: Path) -> None:
+    """NA is a country; lines without anything at the end of a file are nothing."""
+    path = tmp_path / "a.csv"
+    path.write_text("country,n\nNA,1\nDE,2\n\n\n")
+    assert read_frame(path).to_dict("list") == {"country": ["NA", "DE"], "n": [1, 2]}
+
+
+def test_more_cells_than_names_are_refused(tmp_path: Path) -> None:
+    """The first column would be taken for an index, and each value for that of its neighbour."""
+    path = tmp_path / "a.csv"
+    path.write_text("x,y\n1,2,3\n4,5,6\n")
+    with pytest.raises(bettong.InvalidInputError, match="rows have more cells than there are names"):
+        read_frame(path)
+
+
+def test_csv_cells_may_be_lists(tmp_path: Path) -> None:
+    """Pandas writes lists like that; texts in brackets stay texts."""
+    path = tmp_path / "a.csv"
+    path.write_text('x,word\n"[1.0, 2.0]",[CLS]\n"[3.0, 4.0]",[SEP]\n')
+    assert read_frame(path).to_dict("list") == {"x": [[1.0, 2.0], [3.0, 4.0]], "word": ["[CLS]", "[SEP]"]}
