@@ -1,5 +1,6 @@
 """The way to one server: the data port for events, the control plane for everything else."""
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -11,7 +12,8 @@ import grpc
 from bettong._data import read_json
 from bettong._errors import BettongError, UnreachableError
 from bettong._grpc_errors import translated
-from bettong._http import Endpoint, HttpPool
+from bettong._http import CLOSED, Endpoint, HttpPool, speaks_no_http
+from bettong.v1 import server_pb2
 from bettong.v1.deployments_pb2_grpc import DeploymentServiceStub
 from bettong.v1.models_pb2_grpc import ModelServiceStub
 from bettong.v1.pipelines_pb2_grpc import PipelineServiceStub
@@ -20,6 +22,7 @@ from bettong.v1.server_pb2_grpc import ServerServiceStub
 RequestT = TypeVar("RequestT")
 ReplyT = TypeVar("ReplyT")
 
+_LOOK_TIMEOUT_S = 2.0
 _ANY_HOST = {"0.0.0.0", "[::]", "::", ""}  # noqa: S104 - recognised, not bound
 
 
@@ -54,7 +57,9 @@ class Connection:
         """
         try:
             found = read_json(self.pool, "/v1/server", timeout_s=self.request_timeout_s)
-        except UnreachableError:
+        except UnreachableError as error:
+            if speaks_no_http(error.__cause__):
+                raise UnreachableError(_not_the_data_port(self.endpoint)) from error
             raise
         except BettongError as error:
             raise UnreachableError(f"{self.endpoint.url} does not answer as a Bettong server: {error}") from error
@@ -68,13 +73,21 @@ class Connection:
         Raises:
             UnreachableError: Nobody listens, or the client is closed.
         """
+        self.check_open()
         with self._lock:
-            if self._is_closed:
-                raise UnreachableError("this client is closed; make another with bettong.Client()")
             if self._control is None or self._control_pid != os.getpid():
                 self._control = _open_control(self._control_address())
                 self._control_pid = os.getpid()
             return self._control
+
+    def check_open(self) -> None:
+        """Do nothing while the client is open.
+
+        Raises:
+            UnreachableError: It is closed.
+        """
+        if self._is_closed:
+            raise UnreachableError(CLOSED)
 
     def ask(
         self, method: "Callable[[ControlPlane], grpc.UnaryUnaryMultiCallable[RequestT, ReplyT]]", request: RequestT
@@ -84,14 +97,25 @@ class Connection:
         Raises:
             BettongError: Whatever it was refused for.
         """
-        with translated():
+        with self.translated():
             return method(self.control())(request, timeout=self.request_timeout_s)
+
+    def translated(self) -> contextlib.AbstractContextManager[None]:
+        """Return a block in which failed calls of the control plane become errors of ours."""
+        return translated(self._unreachable)
+
+    def _unreachable(self, reason: str) -> BettongError:
+        try:
+            control = self.server()["control_address"]
+        except UnreachableError as error:
+            return error
+        return UnreachableError(f"the control port {control} of {self.endpoint.url} does not answer: {reason}")
 
     def close(self) -> None:
         """Close every connection; a second call does nothing."""
         with self._lock:
             self._is_closed = True
-            self.pool.close()
+            self.pool.shut()
             if self._control is not None and self._control_pid == os.getpid():
                 self._control.channel.close()
             self._control = None
@@ -101,6 +125,19 @@ class Connection:
         # A server that listens everywhere does not know by which name it was reached; the caller does.
         reached = f"[{self.endpoint.host}]" if ":" in self.endpoint.host else self.endpoint.host
         return f"{reached if host in _ANY_HOST else host}:{port}"
+
+
+def _not_the_data_port(endpoint: Endpoint) -> str:
+    """Return what to tell a user who named a port that does not speak HTTP/1: most likely that of the control plane."""
+    plain = f"{endpoint.url} is no data port of a Bettong server: it does not speak HTTP/1.1"
+    control = _open_control(endpoint.authority)
+    try:
+        found = control.server.GetStatus(server_pb2.GetStatusRequest(), timeout=_LOOK_TIMEOUT_S)
+    except grpc.RpcError:
+        return f"{plain}; give the address that the server prints as ready"
+    finally:
+        control.channel.close()
+    return f"{endpoint.url} is the control port of a Bettong server; its data port is http://{found.data_address}"
 
 
 def _open_control(address: str) -> ControlPlane:

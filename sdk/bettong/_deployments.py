@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 from bettong._deployment_config import DeploymentConfig
 from bettong._errors import NotReadyError, ServerError
-from bettong._grpc_errors import translated
 from bettong._progress import state_progress
 from bettong._warnings import warn_ignored
 from bettong.v1 import deployments_pb2
@@ -121,7 +120,7 @@ def deploy(
     if config is not None:
         request.config.CopyFrom(config.to_pb())
     last: deployments_pb2.Deployment | None = None
-    with state_progress(f"Deploying '{pipeline}' version {version}") as show, translated():
+    with state_progress(f"Deploying '{pipeline}' version {version}") as show, connection.translated():
         states = connection.control().deployments.Deploy(request, timeout=timeout_s)
         for reply in states:
             last = reply.deployment

@@ -1,5 +1,5 @@
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 
 from bettong._asking import (
@@ -11,7 +11,7 @@ from bettong._asking import (
 )
 from bettong._data import Target, infer_table
 from bettong._errors import BettongError, InvalidInputError, ServerError
-from bettong._frames.kinds import open_frame
+from bettong._frames.kinds import is_frame_of_library, open_frame
 from bettong._streaming import in_order, in_order_async
 
 if TYPE_CHECKING:
@@ -76,8 +76,9 @@ class EventStreams:
         Raises:
             BettongError: As for `infer`.
         """
-        run, may_return = self._event_runner(columns, timeout), _may_return(on_error)
+        run, may_return = self._event_runner(columns, timeout, self.stream), _may_return(on_error)
         in_flight = bounded("max_in_flight", max_in_flight, _MOST_IN_FLIGHT)
+        _check_source(events)
         replies = in_order(run, events, max_in_flight=in_flight)
         return cast("Generator[FrameT, None, None]", replies if may_return else _raised(replies))
 
@@ -117,13 +118,15 @@ class EventStreams:
         Cancellation:
             Requests in flight run to their end; no other is sent.
         """
-        run, may_return = self._event_runner(columns, timeout), _may_return(on_error)
+        run, may_return = self._event_runner(columns, timeout, self.stream_async), _may_return(on_error)
         in_flight = bounded("max_in_flight", max_in_flight, _MOST_IN_FLIGHT)
+        if not hasattr(events, "__aiter__"):
+            _check_source(events)
         replies = in_order_async(run, events, max_in_flight=in_flight)
         return cast("AsyncGenerator[FrameT, None]", replies if may_return else _raised_async(replies))
 
-    def _event_runner(self, columns: Columns, timeout: float) -> "_EventRunner":
-        return _EventRunner(self._connection, columns_target(self._name, columns), seconds(timeout))
+    def _event_runner(self, columns: Columns, timeout: float, of: Callable[..., object]) -> "_EventRunner":
+        return _EventRunner(self._connection, columns_target(self._name, columns, of), seconds(timeout))
 
 
 class _EventRunner:
@@ -167,6 +170,21 @@ def _are_alike(events: Sequence[object]) -> bool:
     return isinstance(first, Mapping) and all(
         isinstance(event, Mapping) and event.keys() == first.keys() and _is_record(event) for event in events
     )
+
+
+def _check_source(events: object) -> None:
+    """Refuse what is no source of events: a frame would be read column by column.
+
+    Raises:
+        InvalidInputError: Says what to give.
+    """
+    is_one = isinstance(events, (Mapping, str, bytes)) or is_frame_of_library(events)
+    if is_one or not hasattr(events, "__iter__"):
+        raise InvalidInputError(
+            f"events must be a source of events, such as a list or a generator of records, not one {type(events).__name__}; "
+            "a whole frame is asked by infer or parallel_infer",
+            field="events",
+        )
 
 
 def _may_return(on_error: str) -> bool:

@@ -20,6 +20,7 @@ from bettong._errors import (
 )
 
 _DETAILS_KEY = "grpc-status-details-bin"
+_REQUEST_ID_KEY = "x-request-id"
 
 _ERROR_BY_STATUS: Mapping[grpc.StatusCode, Callable[[str], BettongError]] = {
     grpc.StatusCode.ABORTED: ConflictError,
@@ -39,12 +40,24 @@ _ERROR_BY_STATUS: Mapping[grpc.StatusCode, Callable[[str], BettongError]] = {
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Turn what a call inside the block fails with into an error of ours."""
+def translated(unreachable: Callable[[str], BettongError] = NotReadyError) -> Iterator[None]:
+    """Turn what a call inside the block fails with into an error of ours.
+
+    Args:
+        unreachable: Makes the error for a call that reached no server, from what gRPC says.
+    """
     try:
         yield
     except grpc.RpcError as error:
-        _raise_translated(cast("grpc.Call", error), error)
+        call = cast("grpc.Call", error)
+        if call.code() is grpc.StatusCode.UNAVAILABLE and not _has_reached_a_server(call):
+            raise unreachable(call.details() or call.code().name) from error
+        _raise_translated(call, error)
+
+
+def _has_reached_a_server(call: grpc.Call) -> bool:
+    """Return whether a server of ours has refused the call: each of its answers has the id of the request."""
+    return any(key == _REQUEST_ID_KEY for key, _ in call.trailing_metadata() or ())
 
 
 def error_of_status(code: grpc.StatusCode, message: str, details: bytes = b"") -> BettongError:

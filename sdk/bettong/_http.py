@@ -17,6 +17,8 @@ from bettong._errors import DeadlineError, InvalidInputError, UnreachableError
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+CLOSED = "this client is closed; make another with bettong.Client()"
+
 _MOST_IDLE = 64
 """Connections kept open for the next request; more are closed after use."""
 
@@ -49,8 +51,12 @@ class Endpoint:
     @property
     def url(self) -> str:
         """The address as a user writes it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'https' if self.is_tls else 'http'}://{host}:{self.port}{self.path}"
+        return f"{'https' if self.is_tls else 'http'}://{self.authority}{self.path}"
+
+    @property
+    def authority(self) -> str:
+        """Host and port."""
+        return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
 
 def parse_endpoint(url: str) -> Endpoint:
@@ -59,6 +65,11 @@ def parse_endpoint(url: str) -> Endpoint:
     Raises:
         InvalidInputError: It is no such address.
     """
+    if not isinstance(url, str):
+        raise InvalidInputError(
+            f"api_endpoint must be the address of a server, such as http://127.0.0.1:8080, got {url!r}",
+            field="api_endpoint",
+        )
     parts = urlsplit(url if "://" in url else f"http://{url}")
     try:
         port = parts.port
@@ -77,6 +88,7 @@ class HttpPool:
         self.endpoint = endpoint
         self._idle: deque[_Connection] = deque(maxlen=_MOST_IDLE)
         self._pid = os.getpid()
+        self._is_shut = False
         self._tls = ssl.create_default_context() if endpoint.is_tls else None
 
     def get(self, path: str, *, timeout_s: float) -> HttpReply:
@@ -112,7 +124,14 @@ class HttpPool:
             with contextlib.suppress(IndexError):
                 self._idle.pop().close()
 
+    def shut(self) -> None:
+        """Ask nothing from now on; requests that are under way are answered."""
+        self._is_shut = True
+        self.close()
+
     def _exchange(self, start: str, pieces: "Sequence[Buffer]", timeout_s: float) -> HttpReply:
+        if self._is_shut:
+            raise UnreachableError(CLOSED)
         head = f"{start}host: {self.endpoint.host}:{self.endpoint.port}\r\n\r\n".encode("latin-1")
         deadline_s = time.monotonic() + timeout_s
         with self._translated(timeout_s):
@@ -131,7 +150,7 @@ class HttpPool:
         except BaseException:
             connection.close()
             raise
-        if can_be_kept and len(self._idle) < _MOST_IDLE:
+        if can_be_kept and not self._is_shut and len(self._idle) < _MOST_IDLE:
             self._idle.append(connection)
         else:
             connection.close()
@@ -155,9 +174,17 @@ class HttpPool:
             raise DeadlineError(f"no answer from {self.endpoint.url} within {timeout_s:g} s") from error
         except ConnectionRefusedError as error:
             raise UnreachableError(nobody_listens(self.endpoint)) from error
+        except ssl.SSLError as error:
+            raise UnreachableError(_no_tls(self.endpoint, error)) from error
         except (OSError, http.client.HTTPException) as error:
-            reason = str(error) or type(error).__name__
+            # The line of a status that is none may be anything but text.
+            reason = "the answer is not HTTP/1.1" if speaks_no_http(error) else str(error) or type(error).__name__
             raise UnreachableError(f"the connection to {self.endpoint.url} failed: {reason}") from error
+
+
+def speaks_no_http(error: BaseException | None) -> bool:
+    """Return whether whoever listens has answered, but in another protocol."""
+    return isinstance(error, http.client.BadStatusLine) and not isinstance(error, ConnectionError)
 
 
 def nobody_listens(endpoint: Endpoint) -> str:
@@ -166,6 +193,12 @@ def nobody_listens(endpoint: Endpoint) -> str:
         f"nobody listens at {endpoint.url}; start a server with `bettong up` "
         "(or use `bettong.up()` here), or name another in BETTONG_URL"
     )
+
+
+def _no_tls(endpoint: Endpoint, error: ssl.SSLError) -> str:
+    if error.reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}:
+        return f"{endpoint.url} does not speak TLS; did you mean http://{endpoint.authority}?"
+    return f"no TLS connection to {endpoint.url}: {error.reason or error}"
 
 
 class _Connection:

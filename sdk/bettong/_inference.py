@@ -12,6 +12,7 @@ from bettong._asking import (
     bounded,
     columns_target,
     seconds,
+    tries,
 )
 from bettong._data import Target, infer_table, infer_table_async
 from bettong._events import EventStreams
@@ -63,7 +64,7 @@ class Inference(EventStreams):
             DeadlineError: No answer in time.
             UnreachableError: Nobody listens.
         """
-        frame, target = open_frame(tensor), columns_target(self._name, columns)
+        frame, target = open_frame(tensor), columns_target(self._name, columns, self.infer)
         is_long = frame.table.nbytes > _LONGEST_REQUEST_BYTES
         ask = self._infer_in_parts if is_long else self._infer_table
         return cast("FrameT", frame.restore(ask(target, frame.table, seconds(timeout)), target.selection))
@@ -105,6 +106,7 @@ class Inference(EventStreams):
         Raises:
             InvalidInputError: The file cannot be read, is not what its name says, or does not fit the pipeline.
         """
+        columns_target(self._name, columns, self.infer_from_file)
         return self.infer(read_frame(Path(path), data_format), timeout, **columns)
 
     async def async_infer(
@@ -131,13 +133,19 @@ class Inference(EventStreams):
         Cancellation:
             The request ends with `async_client`; on a thread it runs to its end and the reply is dropped.
         """
-        frame, target = open_frame(tensor), columns_target(self._name, columns)
+        frame, target = open_frame(tensor), columns_target(self._name, columns, self.async_infer)
         if async_client is not None:
-            url, attempts = self._connection.endpoint.url, Attempts(seconds(timeout), retries)
+            self._connection.check_open()
+            url, attempts = self._connection.endpoint.url, Attempts(seconds(timeout), tries(retries))
             reply = await infer_table_async(async_client, url, target=target, table=frame.table, attempts=attempts)
         else:
             reply = await asyncio.to_thread(
-                infer_table, self._connection.pool, target, frame.table, timeout_s=seconds(timeout), retries=retries
+                infer_table,
+                self._connection.pool,
+                target,
+                frame.table,
+                timeout_s=seconds(timeout),
+                retries=tries(retries),
             )
         return cast("FrameT", frame.restore(reply, target.selection))
 
@@ -170,13 +178,15 @@ class Inference(EventStreams):
         Cancellation:
             Requests in flight run to their end; no other is sent.
         """
-        frame, target = open_frame(tensor), columns_target(self._name, columns)
-        parallel = bounded("num_parallel", num_parallel or DEFAULT_PARALLEL, MOST_PARALLEL)
+        frame, target = open_frame(tensor), columns_target(self._name, columns, self.parallel_infer)
+        wanted = DEFAULT_PARALLEL if num_parallel is None else num_parallel
+        parallel = bounded("num_parallel", wanted, MOST_PARALLEL)
+        timeout_s, retries = seconds(timeout), tries(retries)
         slices = cut(frame.table, bounded("batch_size", batch_size, frame.table.num_rows))
         stop = threading.Event()
 
         def run(part: "pa.Table") -> "pa.Table":
-            return infer_table(self._connection.pool, target, part, timeout_s=seconds(timeout), retries=retries)
+            return infer_table(self._connection.pool, target, part, timeout_s=timeout_s, retries=retries)
 
         try:
             results = await asyncio.to_thread(run_slices, run, slices, num_parallel=parallel, stop=stop)

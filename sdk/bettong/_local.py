@@ -70,7 +70,7 @@ class LocalPipeline:
                 raise error_of_code(error.code, str(error)) from error
             if reply is not None:
                 return cast("FrameT", reply)
-        return cast("FrameT", _infer_frame(engine, tensor, columns_selection(columns)))
+        return cast("FrameT", _infer_frame(engine, tensor, columns_selection(columns, self.infer)))
 
     def __getstate__(self) -> dict[str, Any]:
         return {"name": self._name, "version": self._version, "program": self._program, "models": self._models}

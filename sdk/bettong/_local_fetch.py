@@ -4,7 +4,6 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from bettong._errors import ServerError
-from bettong._grpc_errors import translated
 from bettong._local import LocalPipeline
 from bettong.v1 import models_pb2, pipelines_pb2
 
@@ -35,7 +34,7 @@ def download(connection: "Connection", model: models_pb2.Model) -> bytes:
     request = models_pb2.DownloadModelRequest(name=model.name, version=model.version)
     timeout_s = connection.request_timeout_s + model.size_bytes / _SLOWEST_BYTES_A_S
     content = bytearray()
-    with translated():
+    with connection.translated():
         for reply in connection.control().models.DownloadModel(request, timeout=timeout_s):
             content += reply.chunk
     if hashlib.sha256(content).hexdigest() != model.sha256:

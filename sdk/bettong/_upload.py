@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, runtime_checkable
 
 from bettong._errors import InvalidInputError
-from bettong._grpc_errors import translated
 from bettong._models import ModelVersion
 from bettong._progress import byte_progress
 from bettong.v1 import models_pb2
@@ -87,7 +86,7 @@ def upload(
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(_opened(source))
         advance = stack.enter_context(byte_progress(f"Uploading '{name}'", source.size_bytes))
-        stack.enter_context(translated())
+        stack.enter_context(connection.translated())
         reply = connection.control().models.UploadModel(_requests(header, file, advance), timeout=timeout_s)
     return ModelVersion(connection, reply.model)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bettong._errors import InvalidInputError
-from bettong._frames.selection import Selection
+from bettong._frames.selection import TIME, Selection, nothing_left
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -16,6 +16,7 @@ FromReply: TypeAlias = "Callable[[pa.Table, Any, Sequence[tuple[str, str]]], obj
 _EXPECTED = (
     "a pandas or polars DataFrame, a pyarrow Table, a dict of numpy arrays (one for each column) or a list of records"
 )
+_LIBRARIES = ("pandas", "pyarrow", "polars")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,17 @@ class Frame:
     from_reply: FromReply
 
     def restore(self, reply: "pa.Table", selection: Selection) -> Any:  # noqa: ANN401 - the kind that was given
-        """Join a reply with the columns that were given, in the kind that was given."""
-        return self.from_reply(reply, self.given, selection.input_names(self.table.column_names))
+        """Join a reply with the columns that were given, in the kind that was given.
+
+        Raises:
+            InvalidInputError: The selection leaves no column.
+        """
+        inputs = selection.input_names(self.table.column_names)
+        if TIME in reply.column_names and not selection.takes(TIME):
+            reply = reply.drop_columns([TIME])
+        if not inputs and not reply.num_columns:
+            raise nothing_left()
+        return self.from_reply(reply, self.given, inputs)
 
 
 def open_frame(given: object) -> Frame:
@@ -70,7 +80,25 @@ def _kind_of(given: object) -> tuple[ToTable, FromReply]:
             raise InvalidInputError("the frame has no rows")
         if all(isinstance(record, Mapping) for record in given):
             return records_kind.to_table, records_kind.from_reply
+        raise _not_records(given)
     raise InvalidInputError(f"a {type(given).__name__} is no frame; give {_EXPECTED}")
+
+
+def _not_records(given: Sequence[object]) -> InvalidInputError:
+    row, found = next((row, each) for row, each in enumerate(given) if not isinstance(each, Mapping))
+    return InvalidInputError(
+        f"row {row} is of type {type(found).__name__}, not a record; a list holds one dict a row, such as "
+        f'[{{"column": [1.0, 2.0]}}]; rows without names of columns are given as {{"column": rows}}',
+        row=row,
+    )
+
+
+def is_frame_of_library(given: object) -> bool:
+    """Return whether it is a frame of pandas, polars or pyarrow; their readers, which yield frames, are none."""
+    return any(
+        base.__name__ in {"DataFrame", "Table", "RecordBatch"} and base.__module__.partition(".")[0] in _LIBRARIES
+        for base in type(given).__mro__
+    )
 
 
 def _library_kind(given: object) -> tuple[ToTable, FromReply] | None:

@@ -1,5 +1,6 @@
 """Inference through the SDK, against a real server."""
 
+import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -55,6 +56,43 @@ def test_columns_are_those_of_the_platform(deployed: Deploy) -> None:
     assert list(pipeline.infer(frame, dataset=["out"]).columns) == ["out.y"]
     assert list(pipeline.infer(frame, dataset_exclude=["in", "time"]).columns) == ["out.y", "anomaly.count"]
     assert list(pipeline.infer(frame, dataset_separator="_").columns) == ["time", "in_tensor", "out_y", "anomaly_count"]
+
+
+@pytest.mark.parametrize("kind", FRAMES)
+@pytest.mark.parametrize(
+    "columns", [{"dataset": ["in"]}, {"dataset": "in.tensor"}, {"dataset_exclude": ["time", "out", "anomaly"]}]
+)
+def test_given_columns_alone_can_be_asked_for(deployed: Deploy, kind: str, columns: dict[str, Any]) -> None:
+    """Given columns never travel back, and a reply of nothing else comes in each kind, with and without the server."""
+    pipeline, frame = deployed(), FRAMES[kind]
+    for reply in (pipeline.infer(frame, **columns), pipeline.local().infer(frame, **columns)):
+        assert type(reply) is type(frame)
+        names: Any = reply[0] if isinstance(reply, list) else getattr(reply, "column_names", reply)
+        assert list(getattr(names, "columns", names)) == ["in.tensor"]
+
+
+def test_rows_are_checked_even_if_no_answer_is_wanted(deployed: Deploy) -> None:
+    """A reply of given columns alone is refused as any other, and so is one of nothing at all."""
+    pipeline = deployed()
+    with pytest.raises(bettong.InvalidInputError, match="tensor"):
+        pipeline.infer({"tensor": VECTORS[:, :3]}, dataset=["in"])
+    with pytest.raises(bettong.InvalidInputError, match="no column of the reply is left"):
+        pipeline.infer(FRAMES["arrays"], dataset=["out"], dataset_exclude=["out"])
+
+
+def test_a_closed_client_answers_nothing(client: bettong.Client, deployed: Deploy) -> None:
+    """What is asked after the end is refused, on every way."""
+    name = deployed().name()
+    with bettong.Client(client.url()) as other:
+        pipeline = other.get_pipeline(name)
+        assert sums(pipeline.infer(FRAMES["arrays"])) == SUMS
+    for ask in (
+        lambda: pipeline.infer(FRAMES["arrays"]),
+        lambda: next(pipeline.stream([{"tensor": [0.0] * 4}])),
+        lambda: asyncio.run(pipeline.async_infer(FRAMES["arrays"], httpx.AsyncClient())),
+    ):
+        with pytest.raises(bettong.UnreachableError, match="this client is closed"):
+            ask()
 
 
 def test_metadata_names_model_and_version(deployed: Deploy, name: str) -> None:

@@ -84,3 +84,19 @@ assert pipeline.infer(row)[0]["out.y"] == [10.0]
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=20)
     assert done.returncode == 0, done.stderr
+
+
+def test_control_port_and_ended_servers_are_named(tmp_path: Path) -> None:
+    """The address of the control port leads to that of the data port; a server that has ended is told as one that never was."""
+    server = bettong.up(data=tmp_path)
+    other = bettong.Client(server.url())
+    assert other.list_models() == []
+    control = other._connection.server()["control_address"]
+    with pytest.raises(
+        bettong.UnreachableError, match=f"http://{control} is the control port.*data port is {other.url()}"
+    ):
+        bettong.Client(control)
+    server.close()
+    with pytest.raises(bettong.UnreachableError, match=f"nobody listens at {other.url()}; start a server"):
+        other.list_models()
+    other.close()

@@ -189,7 +189,7 @@ def test_cells_that_do_not_fit_are_refused_with_column_and_row(cells: list[Any],
     [
         (np.zeros(3), "a ndarray is no frame; give a pandas or polars DataFrame"),
         ("text", "a str is no frame"),
-        ([1, 2], "a list is no frame"),
+        ([1, 2], "row 0 is of type int, not a record"),
         ({}, "no columns"),
         ([], "no rows"),
         ([{}], "no columns"),

@@ -192,3 +192,45 @@ def test_what_is_no_address_is_refused(text: str) -> None:
     """A wrong address is refused with what was expected."""
     with pytest.raises(bettong.InvalidInputError, match="expected http://HOST:PORT"):
         parse_endpoint(text)
+
+
+def test_an_answer_in_another_protocol_is_not_shown() -> None:
+    """A control port answers in HTTP/2, bytes that no terminal should get."""
+
+    def answer(listener: Listener, connection: socket.socket, _number: int) -> None:
+        listener.read(connection)
+        connection.sendall(b"\x00\x00\x18\x04\x00\x1b\x07")
+
+    with listening(answer) as (_, pool), pytest.raises(bettong.UnreachableError, match="the answer is not HTTP/1.1$"):
+        pool.get("/", timeout_s=10)
+
+
+def test_a_pool_that_is_shut_asks_nothing() -> None:
+    """A closed client does not answer from connections that it opens again."""
+    with listening(answer_all) as (listener, pool):
+        pool.get("/", timeout_s=10)
+        pool.shut()
+        with pytest.raises(bettong.UnreachableError, match="this client is closed"):
+            pool.get("/", timeout_s=10)
+        assert len(listener.requests) == 1
+
+
+def test_tls_to_a_plain_port_says_so() -> None:
+    """The message names the address that was meant."""
+
+    def answer(_listener: Listener, connection: socket.socket, _number: int) -> None:
+        connection.recv(65_536)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+
+    with listening(answer) as (listener, _):
+        pool = HttpPool(parse_endpoint(f"https://127.0.0.1:{listener.port}"))
+        with pytest.raises(
+            bettong.UnreachableError, match=f"does not speak TLS; did you mean http://127.0.0.1:{listener.port}"
+        ):
+            pool.get("/", timeout_s=10)
+
+
+def test_an_address_is_a_text() -> None:
+    """A port alone is no address."""
+    with pytest.raises(bettong.InvalidInputError, match="such as http://127.0.0.1:8080, got 8080"):
+        parse_endpoint(8080)  # type: ignore[arg-type]

@@ -48,3 +48,38 @@ def test_empty_separator_is_refused() -> None:
     """Names without a separator could not be told apart."""
     with pytest.raises(bettong.InvalidInputError, match="dataset_separator"):
         selection_of(None, None, "")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "exclude", "asks_time"),
+    [
+        (["in"], None, True),
+        (["in.a"], None, True),
+        (["*"], ["time", "out", "anomaly"], True),
+        (["in", "out"], ["out.y"], True),
+        (["in", "out"], None, False),
+        (["out"], ["time"], False),
+        (["metadata.elapsed"], None, False),
+    ],
+)
+def test_a_reply_of_given_columns_alone_is_asked_with_the_time(
+    dataset: list[str],
+    exclude: list[str] | None,
+    asks_time: bool,
+) -> None:
+    """The server refuses a reply without columns, and given columns do not travel back."""
+    asked = selection_of(dataset, exclude, ".").for_server()
+    assert (asked.takes("time"), "in" in asked.exclude) == (asks_time, True)
+
+
+@pytest.mark.parametrize("exclude", [["nope"], ["metdata.elapsed"], "inn", "*"])
+def test_excluding_what_no_reply_has_is_refused(exclude: list[str] | str) -> None:
+    """A name that means nothing would have no effect without a word."""
+    with pytest.raises(bettong.InvalidInputError, match="no column"):
+        selection_of(None, exclude, ".")
+
+
+def test_names_are_texts() -> None:
+    """A number is no name of a column."""
+    with pytest.raises(bettong.InvalidInputError, match="dataset must be names of columns"):
+        selection_of([1], None, ".")  # type: ignore[list-item]
