@@ -10,7 +10,8 @@ from pathlib import Path
 
 from bettong._cluster.child import ChildPlan
 from bettong_executor.memory import memory_bytes
-from bettong_kit.errors import AddressInUseError, ConfigError
+from bettong_kit.addresses import check_free
+from bettong_kit.errors import ConfigError
 from bettong_kit.membership.settings import ClusterSettings
 
 CLUSTER = "local"
@@ -74,7 +75,7 @@ class ClusterPlan:
             for first in range(self.port, self.port + PORTS_APART * self.gateways, PORTS_APART)
         ]
         for port in (port for ports in found for port in ports):
-            _check_free(self.host, port)
+            check_free(self.host, port, choose="choose another port with --port")
         return found
 
     def members(
@@ -148,14 +149,3 @@ def free_ports(host: str, count: int) -> list[int]:
         for each in sockets:
             each.bind((host, 0))
         return [each.getsockname()[1] for each in sockets]
-
-
-def _check_free(host: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise AddressInUseError(
-                f"cannot listen on {host}:{port}: {error.strerror}; choose another port with --port"
-            ) from error

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bettong_kit.addresses import check_free
 from bettong_kit.config import load_settings
 from bettong_serving.config import CONFIG_FILE_VARIABLE, ENVIRONMENT_PREFIX, ServingConfig, check_positive, check_range
 
@@ -44,6 +45,24 @@ class GatewayConfig(ServingConfig):
             "control_port": self.control_port_or_next(),
             "metrics_port": self.metrics_port_or_next(),
         }
+
+    def check_ports_free(self) -> None:
+        """Look whether the ports can be listened on, in the order in which a user gives them.
+
+        Raises:
+            AddressInUseError: Names the port that is taken, and the one that it follows from.
+        """
+        follows = f"which follows --port {self.data_port}"
+        derived = {"control_port": self.control_port < 0, "metrics_port": self.metrics_port < 0}
+        for name, port in self.ports().items():
+            flag = f"--{name.replace('_', '-')}"
+            if name == "data_port":
+                check_free(self.host, port, choose="choose another port with --port")
+            elif derived[name] and port:
+                what = f"the {name.replace('_', ' ')}, {follows}"
+                check_free(self.host, port, what=what, choose=f"choose another port with --port or {flag}")
+            else:
+                check_free(self.host, port, what=f"the {name.replace('_', ' ')}", choose=f"choose another with {flag}")
 
     def control_port_or_next(self) -> int:
         """Return the control port, derived from the data port unless given."""

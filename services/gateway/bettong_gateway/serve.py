@@ -64,6 +64,7 @@ async def serve(
     lifecycle = Lifecycle()
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(locked_data_folder(config.data))
+        config.check_ports_free()
         control = RpcServer(RpcSettings(config.host, config.control_port_or_next(), max_calls=config.max_control_calls))
         calls = DataPortCalls(asyncio.get_running_loop())
         engine = await stack.enter_async_context(_open_engine(config, control.address, calls))

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import grpc
 from grpc import aio
 from structlog.contextvars import bound_contextvars
 
+from bettong_kit.addresses import check_free
 from bettong_kit.clock import Clock, SystemClock
 from bettong_kit.errors import AddressInUseError, BettongError, ErrorCode
 from bettong_kit.logging import get_logger
@@ -173,14 +173,6 @@ class RpcSettings:
     """How long calls in flight may take to end when the server stops."""
 
 
-def _check_free(host: str, port: int) -> None:
-    """Raise OSError if nobody can listen there: gRPC would also write lines of its own to stderr."""
-    family, kind, protocol, _name, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(address)
-
-
 class RpcServer:
     """A `grpc.aio` server whose port is bound before it serves, so that others can be told the address."""
 
@@ -188,7 +180,7 @@ class RpcServer:
         """Bind the port.
 
         Raises:
-            AddressInUseError: Another process listens there, or the address is not ours.
+            AddressInUseError: Another process listens there, or this machine has no such address.
         """
         self._settings = settings
         self._server = aio.server(
@@ -198,11 +190,12 @@ class RpcServer:
             options=[("grpc.so_reuseport", 0)],
         )
         wanted = f"{settings.host}:{settings.port}"
+        # gRPC would also write lines of its own to stderr, and calls whatever is wrong "in use".
+        check_free(settings.host, settings.port)
         try:
-            _check_free(settings.host, settings.port)
             port = self._server.add_insecure_port(wanted)
-        except (RuntimeError, OSError) as error:
-            raise AddressInUseError(f"cannot listen on {wanted}: the address is in use; choose another port") from error
+        except RuntimeError as error:
+            raise AddressInUseError(f"cannot listen on {wanted}: {error}; choose another port") from error
         self.address = f"{settings.host}:{port}"
 
     def register(self, *registrations: Callable[[aio.Server], None]) -> None:

@@ -82,8 +82,15 @@ class ServingConfig:
         return self.data_port + count if self.data_port else 0
 
     def _check_ports(self) -> None:
+        check_range("data_port", self.data_port, 0, _MAX_PORT)
         ports = self.ports()
         for name, port in ports.items():
+            if port > _MAX_PORT and getattr(self, name) < 0:
+                after = port - self.data_port
+                most = _MAX_PORT - after
+                raise ConfigError(
+                    f"data_port (--port) must be at most {most}, since {name} is {after} higher, got {self.data_port}"
+                )
             check_range(name, port, 0, _MAX_PORT)
         given = [port for port in ports.values() if port]
         if len(set(given)) != len(given):

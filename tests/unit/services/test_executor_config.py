@@ -28,7 +28,7 @@ def test_fetched_files_are_in_the_data_folder_unless_shared() -> None:
     [
         ({"load_parallelism": 0}, "load_parallelism must be positive, got 0"),
         ({"memory_bytes": -1}, "memory_bytes must not be negative, got -1"),
-        ({"data_port": 65_535}, "metrics_port must be between 0 and 65535, got 65536"),
+        ({"data_port": 65_535}, "must be at most 65534, since metrics_port is 1 higher, got 65535"),
         ({"data_port": 9000, "metrics_port": 9000}, "data and metrics port must differ, got 9000, 9000"),
     ],
 )
