@@ -46,6 +46,9 @@ _MEMBER_OPTIONS: tuple[Option, ...] = (
         help="Where model files are kept for all members: file:///folder or s3://bucket/prefix; routers need none.  "
         "[env: BETTONG_BLOBS; required]",
     ),
+    _file("--link-ca", "PEM file of the authorities of members' certificates; then only proven members are talked to."),
+    _file("--link-cert", "PEM file of this member's certificate, for the host that others reach it at."),
+    _file("--link-key", "PEM file of the key of --link-cert."),
 )
 
 _CONTROL_PORT: Option = click.option(

@@ -29,8 +29,8 @@ from bettong_kit.membership.settings import ClusterSettings
 from bettong_serving.data_folder import locked_data_folder
 from bettong_serving.engine import Engine, engine_version, record_crashes, set_engine_log_level
 from bettong_serving.loaded_models import LoadedModels
-from bettong_serving.member import Membership, announced, entered, run_until
-from bettong_serving.ports import Links, Place
+from bettong_serving.member import Membership, announced, entered, place_of, run_until
+from bettong_serving.ports import Links
 
 _log = get_logger("serve")
 _MAX_FILE_BYTES = 1 << 62
@@ -94,7 +94,7 @@ async def serve(
 async def _open_engine(config: ExecutorConfig, cluster: ClusterSettings, crashes: Path) -> AsyncIterator[Engine]:
     set_engine_log_level(config.log_level)
     record_crashes(crashes)
-    engine = Engine(config, links=Links.EXECUTOR, place=Place(cluster.cluster, EXECUTOR, cluster.member_name))
+    engine = Engine(config, links=Links.EXECUTOR, place=place_of(cluster, EXECUTOR))
     try:
         engine.bind()
         yield engine

@@ -35,11 +35,10 @@ from bettong_kit.logging import configure_logging, get_logger
 from bettong_kit.membership.members import Member, cluster_root
 from bettong_kit.membership.settings import ClusterSettings
 from bettong_kit.rpc import RpcServer, RpcSettings, serving
-from bettong_serving import ports
 from bettong_serving.data_folder import locked_data_folder
 from bettong_serving.engine import Engine, engine_version, set_engine_log_level
 from bettong_serving.forwarding import Forwarding
-from bettong_serving.member import Membership, announced, entered, run_until
+from bettong_serving.member import Membership, announced, entered, place_of, run_until
 
 _log = get_logger("serve")
 
@@ -117,7 +116,7 @@ async def _open_engine(
         config,
         control_address=control_address,
         on_control=calls.on_control,
-        place=ports.Place(cluster.cluster, GATEWAY, cluster.member_name),
+        place=place_of(cluster, GATEWAY),
         forwards=True,
     )
     try:

@@ -16,8 +16,8 @@ from bettong_router.config import RouterConfig
 from bettong_serving.data_folder import locked_data_folder
 from bettong_serving.engine import Engine, engine_version, set_engine_log_level
 from bettong_serving.forwarding import Forwarding
-from bettong_serving.member import NOTICE_S, Membership, announced, entered, run_until
-from bettong_serving.ports import Links, Place
+from bettong_serving.member import NOTICE_S, Membership, announced, entered, place_of, run_until
+from bettong_serving.ports import Links
 
 _log = get_logger("serve")
 ROLE = "router"
@@ -86,7 +86,7 @@ async def serve(
 @contextlib.asynccontextmanager
 async def _open_engine(config: RouterConfig, cluster: ClusterSettings) -> AsyncIterator[Engine]:
     set_engine_log_level(config.log_level)
-    engine = Engine(config, links=Links.ROUTER, place=Place(cluster.cluster, ROLE, cluster.member_name), forwards=True)
+    engine = Engine(config, links=Links.ROUTER, place=place_of(cluster, ROLE), forwards=True)
     try:
         engine.bind()
         yield engine

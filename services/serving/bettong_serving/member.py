@@ -15,6 +15,7 @@ from bettong_kit.membership.announcing import Announcement
 from bettong_kit.membership.clusters import create_cluster, find_cluster
 from bettong_kit.membership.members import Member
 from bettong_kit.membership.settings import ClusterSettings
+from bettong_serving.ports import Place, Proof
 from bettong_serving.reporting import Reporter
 from bettong_serving.sight import ClusterSight
 
@@ -27,6 +28,13 @@ _DEFAULT = ClusterSettings.__dataclass_fields__["cluster"].default
 _NOTICE_TIMEOUT_S = 2.0
 NOTICE_S = 1.0
 """How long the others have to learn that a member drains before it takes nothing more."""
+
+
+def place_of(settings: ClusterSettings, role: str) -> Place:
+    """Return who a process is to the others of its cluster."""
+    ca, cert, key = settings.link_ca, settings.link_cert, settings.link_key
+    proof = Proof(ca, cert, key) if ca and cert and key else None
+    return Place(settings.cluster, role, settings.member_name, proof)
 
 
 @dataclass(frozen=True, slots=True)

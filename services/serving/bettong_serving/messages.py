@@ -49,16 +49,24 @@ def gateway_config(
         read_timeout_s=config.read_timeout_s,
         links=_LINKS[links],
         identity=_identity(place, version) if place else None,
+        link_tls=_link_tls(place),
     )
 
 
 def forwarder_config(place: Place, version: str) -> snapshot_pb2.ForwarderConfig:
     """Return what the forwarder is started with."""
-    return snapshot_pb2.ForwarderConfig(identity=_identity(place, version))
+    return snapshot_pb2.ForwarderConfig(identity=_identity(place, version), tls=_link_tls(place))
 
 
 def _identity(place: Place, version: str) -> snapshot_pb2.Identity:
     return snapshot_pb2.Identity(cluster=place.cluster, role=place.role, member=place.member, version=version)
+
+
+def _link_tls(place: Place | None) -> snapshot_pb2.LinkTls | None:
+    proof = place.proof if place else None
+    if proof is None:
+        return None
+    return snapshot_pb2.LinkTls(ca_file=str(proof.ca), cert_file=str(proof.cert), key_file=str(proof.key))
 
 
 def forwarding_table(revision: int, table: ForwardingTable) -> snapshot_pb2.ForwardingTable:

@@ -23,6 +23,16 @@ class Links(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Proof:
+    """PEM files with which members prove themselves to each other."""
+
+    ca: Path
+    """Authorities that their certificates come from."""
+    cert: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """Who we are to the other processes of our cluster."""
 
@@ -30,6 +40,8 @@ class Place:
     role: str
     member: str
     """Name among those of the role."""
+    proof: Proof | None = None
+    """How members prove themselves to each other; None where they need not."""
 
 
 class ModelLoader(Protocol):

@@ -52,6 +52,12 @@ class ClusterSettings:
     """PEM file of the certificate's key."""
     etcd_server_name: str = ""
     """Name that is expected in etcd's certificates instead of the host."""
+    link_ca: Path | None = None
+    """PEM file of the authorities of members' certificates; then members take nothing but proven links from each other."""
+    link_cert: Path | None = None
+    """PEM file of this member's certificate, for the host that others reach it at."""
+    link_key: Path | None = None
+    """PEM file of that certificate's key."""
 
     def __post_init__(self) -> None:
         """Check everything that can be checked without a connection.
@@ -126,6 +132,16 @@ class ClusterSettings:
             check_authority(self.etcd_ca, _origin("etcd_ca"))
         if self.etcd_cert and self.etcd_key:
             check_certificate(self.etcd_cert, self.etcd_key, f"{_origin('etcd_cert')}, {_origin('etcd_key')}")
+        self._check_links()
+
+    def _check_links(self) -> None:
+        given = [file for file in (self.link_ca, self.link_cert, self.link_key) if file]
+        if given and not (self.link_ca and self.link_cert and self.link_key):
+            names = ", ".join(map(_origin, ("link_ca", "link_cert", "link_key")))
+            raise ConfigError(f"{names} are given together")
+        if self.link_ca and self.link_cert and self.link_key:
+            check_authority(self.link_ca, _origin("link_ca"))
+            check_certificate(self.link_cert, self.link_key, f"{_origin('link_cert')}, {_origin('link_key')}")
 
 
 def load_cluster_settings(
