@@ -75,6 +75,7 @@ class DynamicBatchingConfig:
         return self.batch_size_limit or self.batch_size_target
 
 
+_ONNX_ONLY = "only ONNX is served; convert models with tf2onnx (TensorFlow, Keras), torch.onnx (PyTorch) or skl2onnx (scikit-learn)"
 _LONGEST_DELAY_MS = 60_000
 _SINGLE = "single"
 
@@ -131,19 +132,20 @@ def framework_of(given: Framework | str | None, file_name: str) -> Framework:
     Raises:
         InvalidInputError: It is unknown, or nothing tells.
     """
-    known = ", ".join(f"Framework.{framework.name}" for framework in Framework)
     if isinstance(given, Framework):
         return given
     if given is None and file_name.lower().endswith(".onnx"):
         return Framework.ONNX
     if given is None:
         raise InvalidInputError(
-            f"framework is missing and '{file_name}' does not tell; known: {known}", field="framework"
+            f"'{file_name}' does not end in .onnx, and {_ONNX_ONLY}; an ONNX file of another name needs "
+            "framework 'onnx' besides",
+            field="framework",
         )
     try:
-        return Framework(given.lower())
+        return Framework(str(given).lower())
     except ValueError:
-        raise InvalidInputError(f"framework '{given}' is unknown; known: {known}", field="framework") from None
+        raise InvalidInputError(f"framework '{given}' is not known: {_ONNX_ONLY}", field="framework") from None
 
 
 def framework_from_pb(value: int) -> Framework:
@@ -191,10 +193,20 @@ def check_runtime(runtime: str | None, framework: Framework) -> None:
 
 
 def fields_of_schema(schema: "pa.Schema | None", tensor_fields: Sequence[str] | None) -> Sequence[str] | None:
-    """Return the incoming columns in order: as given, else the names of the input schema."""
-    if tensor_fields is not None or schema is None:
-        return tensor_fields
-    return list(schema.names)
+    """Return the incoming columns in order: as given, else the names of the input schema.
+
+    Raises:
+        InvalidInputError: They are no list of names.
+    """
+    if tensor_fields is None:
+        return None if schema is None else list(schema.names)
+    if isinstance(tensor_fields, (str, bytes)):
+        raise InvalidInputError(
+            f"tensor_fields must be a list of names, such as [{tensor_fields!r}], not one text", field="tensor_fields"
+        )
+    if not all(isinstance(name, str) for name in tensor_fields):
+        raise InvalidInputError(f"tensor_fields must be names of columns, got {tensor_fields!r}", field="tensor_fields")
+    return list(tensor_fields)
 
 
 def check_output_schema(schema: "pa.Schema | None", signature: "Signature") -> None:

@@ -1,8 +1,9 @@
 """Use cases of models: take a file in, look at it, configure it, delete it."""
 
 import asyncio
+import contextlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from bettong_kit.clock import Clock
 from bettong_kit.errors import InvalidArgumentError, InvalidModelError, NoSpaceError
 from bettong_kit.logging import get_logger
 from bettong_serving.ports import ModelEngine
+
+_NOT_ONNX = "Protobuf parsing failed"
+"""What ONNX Runtime says of bytes that are something else."""
+_CONVERTERS = "tf2onnx, torch.onnx and skl2onnx convert models of TensorFlow, PyTorch and scikit-learn"
 
 _log = get_logger("models")
 MAX_FILE_NAME_LENGTH = 255
@@ -62,7 +67,8 @@ class ModelApp:
                 await asyncio.to_thread(upload.write, chunk)
             _check_length(draft, upload)
             sha256 = await asyncio.to_thread(upload.finish, draft.sha256)
-            signature = await self._read_signature(upload.path, draft.framework)
+            with _naming(draft.file_name or draft.name):
+                signature = await self._read_signature(upload.path, draft.framework)
             check_config(draft.config, signature)
             return await self._enter(draft, upload, sha256, signature)
 
@@ -165,9 +171,21 @@ class ModelApp:
             await self._blobs.remove(sha256)
 
 
+@contextlib.contextmanager
+def _naming(file_name: str) -> Iterator[None]:
+    """Say which file it is that is no model, and what to do if it is one of another kind."""
+    try:
+        yield
+    except InvalidModelError as error:
+        message = f"{file_name}: {error.message}"
+        if _NOT_ONNX in error.message:
+            message = f"{file_name} is no ONNX file, or only a part of one ({_NOT_ONNX}); {_CONVERTERS}"
+        raise InvalidModelError(message, fields={"model": message}) from error
+
+
 def _check_length(draft: ModelDraft, upload: Upload) -> None:
     if upload.size_bytes == 0:
-        message = "the file is empty, so it is not an ONNX model"
+        message = f"{draft.file_name or 'the file'} is empty, so it is not an ONNX model"
         raise InvalidModelError(message, fields={"chunk": message})
     if draft.size_bytes and draft.size_bytes != upload.size_bytes:
         message = f"{upload.size_bytes} bytes came, {draft.size_bytes} were announced; the file is cut off"

@@ -19,7 +19,7 @@ from bettong_gateway.model_app import ModelDraft
 from bettong_gateway.server_app import Addresses, Place, ServerApp
 from bettong_gateway.servicer import registrations
 from bettong_kit.clock import SystemClock
-from bettong_kit.errors import BettongError, InvalidArgumentError, InvalidModelError, NotFoundError, UnavailableError
+from bettong_kit.errors import BettongError, InvalidArgumentError, NotFoundError, UnavailableError
 from bettong_kit.lifecycle import Lifecycle, State
 from bettong_kit.logging import configure_logging, get_logger
 from bettong_kit.rpc import RpcServer, RpcSettings, serving
@@ -138,10 +138,16 @@ def _open_app(config: GatewayConfig, folder: Path, engine: Engine) -> contextlib
 @contextlib.asynccontextmanager
 async def _draining(engine: Engine, lifecycle: Lifecycle, timeout_s: float) -> AsyncIterator[None]:
     """Answer what is in flight before anything behind it closes."""
+    has_failed = False
     try:
         yield
+    except BettongError:
+        # A server that has never served does not announce how it ends: the error is all that there is to say.
+        has_failed = lifecycle.state is State.STARTING
+        raise
     finally:
-        lifecycle.advance(State.DRAINING)
+        if not has_failed:
+            lifecycle.advance(State.DRAINING)
         engine.set_ready(ready=False)
         if not await engine.drain(timeout_s):
             _log.warning("drain_timed_out", timeout_s=timeout_s)
@@ -154,10 +160,7 @@ async def _serve_file(app: App, file: ModelFile) -> None:
     newest = await _newest(app, file.name)
     if newest is None or newest.sha256 != sha256:
         draft = ModelDraft(file.name, Framework.ONNX, file.path.name, sha256=sha256, config=config)
-        try:
-            newest = await app.models.upload(draft, _read(file.path))
-        except InvalidModelError as error:
-            raise InvalidModelError(f"{file.path.name} cannot be served: {error.message}") from error
+        newest = await app.models.upload(draft, _read(file.path))
     elif newest.config.tensor_fields != file.tensor_fields and file.tensor_fields:
         newest = await app.models.configure(newest.key, config)
     pipeline = await app.pipelines.create_version(file.name, [newest.key])

@@ -90,18 +90,19 @@ def test_up_says_how_to_begin(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"no model", b""])
 def test_file_that_cannot_be_served_ends_with_one_line(tmp_path: Path, content: bytes) -> None:
-    """A bad file ends the server with exit code 1 and the reason as the last line."""
+    """A bad file ends the server with exit code 1 and one line: the file and what is wrong with it."""
     path = tmp_path / "bad.onnx"
     path.write_bytes(content)
     done = subprocess.run(
-        [PROGRAM, "serve", path, "--port", "0", "--data", tmp_path / "data", "--log-level", "error"],
+        [PROGRAM, "serve", path, "--port", "0", "--data", tmp_path / "data"],
         capture_output=True,
         text=True,
         check=False,
         timeout=20,
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("bettong: ")
+    assert done.stderr.startswith("bettong: bad.onnx is ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_taken_port_is_one_line(tmp_path: Path) -> None:

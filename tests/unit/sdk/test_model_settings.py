@@ -32,8 +32,8 @@ def test_framework_is_told_or_found(given: bettong.Framework | str | None) -> No
 
 @pytest.mark.parametrize(("given", "file"), [(None, "model.bin"), ("tensorrt", "model.onnx")])
 def test_unknown_framework_is_refused(given: str | None, file: str) -> None:
-    """The message names the frameworks that are known."""
-    with pytest.raises(bettong.InvalidInputError, match=r"Framework\.ONNX"):
+    """The message says what is served and how a model becomes that."""
+    with pytest.raises(bettong.InvalidInputError, match="only ONNX is served; convert models with tf2onnx .* skl2onnx"):
         framework_of(given, file)
 
 
@@ -108,3 +108,10 @@ def test_another_runtime_is_refused() -> None:
     check_runtime("onnx", bettong.Framework.ONNX)
     with pytest.raises(bettong.InvalidInputError, match="run by 'onnx'"):
         check_runtime("flight", bettong.Framework.ONNX)
+
+
+@pytest.mark.parametrize("given", ["tensor", [1, 2]])
+def test_fields_are_a_list_of_names(given: object) -> None:
+    """A text would be taken for a name a letter."""
+    with pytest.raises(bettong.InvalidInputError, match="tensor_fields must be"):
+        fields_of_schema(None, given)  # type: ignore[arg-type]
