@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
+from google.protobuf.runtime_version import VersionError
 
 from bettong._cli import main
 from bettong._cli.commands import cli
@@ -88,6 +89,42 @@ def test_misuse_is_one_line_and_exit_code_2(
     assert message in err
     assert "--help'" in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["", "model", "pipeline", "cluster"])
+def test_a_group_without_a_command_shows_its_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As it is read by people, line by line, on standard error."""
+    assert main([name] if name else []) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"Usage: {f'bettong {name}'.strip()} [OPTIONS] COMMAND")
+    assert "\nCommands:\n" in err
+
+
+def test_an_old_protobuf_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another package may have brought one that cannot read our messages; a traceback would not say so."""
+
+    @click.command()
+    def broken() -> None:
+        raise VersionError("gencode 7.36 runtime 6.30")
+
+    monkeypatch.setattr(cli, "get_command", lambda *_: broken)
+    assert main(["status"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("bettong: protobuf ")
+    assert "is too old for Bettong" in err
+    assert "gencode 7.36 runtime 6.30" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["--output", "json", "status"], ["status", "--output=json"]])
+def test_errors_for_programs_are_json(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Who reads JSON reads errors as JSON, too; standard output stays empty."""
+    assert main(["--url", NOBODY, *arguments]) == 1
+    out, err = capsys.readouterr()
+    found = json.loads(err)
+    assert (out, found["kind"]) == ("", "UnreachableError")
+    assert "nobody listens" in found["error"]
 
 
 @pytest.mark.parametrize(
