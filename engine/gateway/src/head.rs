@@ -91,8 +91,7 @@ impl Head {
     /// What those that the request is passed on to call it.
     #[inline]
     pub fn trace(&self) -> Trace {
-        let own = |value: &Option<Bytes>| value.clone().unwrap_or_default();
-        Trace { request_id: own(&self.request_id), traceparent: own(&self.traceparent) }
+        Trace { request_id: self.request_id().unwrap_or_default(), traceparent: self.traceparent.clone().unwrap_or_default() }
     }
 
     /// Give the request an id, so that its error can be found in the logs.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use bettong_frame::{Error, ErrorKind};
 use bettong_link::Busy;
+use bettong_telemetry::log::debug_enabled;
 use bettong_wire::link::Failure;
 
 use crate::flight::Flight;
@@ -56,6 +57,9 @@ impl Core {
         let mut full = false;
         while let Some(peer) = table.pick(&flight, now) {
             flight.tried.push(peer.id);
+            if debug_enabled() {
+                log_hop(&flight, &peer.at.name);
+            }
             match peer.submit(lane, flight, now) {
                 Ok(()) => return,
                 Err((back, busy)) => (flight, full) = (back, full || busy == Busy::Full),
@@ -153,4 +157,13 @@ fn nobody(flight: &Flight, known: bool) -> Error {
     let (pipeline, version) = (&flight.name.pipeline, &flight.name.version);
     let why = if known { "no process that runs it answers" } else { "no process runs it" };
     Error::new(ErrorKind::Unavailable, format!("pipeline '{pipeline}' in version '{version}' is not available: {why}"))
+}
+
+/// One line for each hop, under the id that the client, the gateway and the executor call the request by.
+#[cold]
+fn log_hop(flight: &Flight, peer: &str) {
+    let request_id = String::from_utf8_lossy(&flight.trace.request_id);
+    let traceparent = String::from_utf8_lossy(&flight.trace.traceparent);
+    let (pipeline, version, attempt) = (&*flight.name.pipeline, &*flight.name.version, flight.attempt);
+    tracing::debug!(event = "hop", pipeline, version, request_id = &*request_id, traceparent = &*traceparent, peer, attempt);
 }
