@@ -33,9 +33,7 @@ class Target:
         return f"/v1/pipelines/{self.pipeline}/infer?{self.selection.query()}"
 
 
-def infer_table(
-    pool: HttpPool, target: Target, table: "pa.Table", *, timeout_s: float, retries: int | None = None
-) -> "pa.Table":
+def infer_table(pool: HttpPool, target: Target, table: "pa.Table", attempts: Attempts) -> "pa.Table":
     """Run rows through a pipeline and return the reply without the columns that were given.
 
     Raises:
@@ -52,7 +50,7 @@ def infer_table(
             raise error_of_reply(reply.status, reply.headers, reply.body)
         return read_stream(reply.body)
 
-    return with_retries(call, Attempts(timeout_s, retries))
+    return with_retries(call, attempts)
 
 
 async def infer_table_async(

@@ -12,6 +12,7 @@ from bettong._asking import (
 from bettong._data import Target, infer_table
 from bettong._errors import BettongError, InvalidInputError, ServerError
 from bettong._frames.kinds import is_frame_of_library, open_frame
+from bettong._retry import Attempts
 from bettong._streaming import in_order, in_order_async
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class _EventRunner:
 
     def _run(self, given: object) -> Any:  # noqa: ANN401 - the kind that was given
         frame = open_frame(given)
-        reply = infer_table(self._pool, self._target, frame.table, timeout_s=self._timeout_s)
+        reply = infer_table(self._pool, self._target, frame.table, Attempts(self._timeout_s))
         return frame.restore(reply, self._target.selection)
 
 

@@ -15,9 +15,11 @@ from bettong._asking import (
     tries,
 )
 from bettong._data import Target, infer_table, infer_table_async
+from bettong._errors import NotFoundError
 from bettong._events import EventStreams
 from bettong._files import read_frame
 from bettong._frames.kinds import open_frame
+from bettong._missing import explained
 from bettong._parallel import cut, cut_to_size, join_results, run_slices
 from bettong._retry import Attempts
 from bettong.v1 import models_pb2, pipelines_pb2
@@ -67,10 +69,14 @@ class Inference(EventStreams):
         frame, target = open_frame(tensor), columns_target(self._name, columns, self.infer)
         is_long = frame.table.nbytes > _LONGEST_REQUEST_BYTES
         ask = self._infer_in_parts if is_long else self._infer_table
-        return cast("FrameT", frame.restore(ask(target, frame.table, seconds(timeout)), target.selection))
+        try:
+            reply = ask(target, frame.table, seconds(timeout))
+        except NotFoundError as error:
+            raise explained(self._connection, self._name, error) from error
+        return cast("FrameT", frame.restore(reply, target.selection))
 
     def _infer_table(self, target: Target, table: "pa.Table", timeout_s: float) -> "pa.Table":
-        return infer_table(self._connection.pool, target, table, timeout_s=timeout_s)
+        return infer_table(self._connection.pool, target, table, Attempts(timeout_s))
 
     def _infer_in_parts(self, target: Target, table: "pa.Table", timeout_s: float) -> "pa.Table":
         """Ask for one part after the other, within the time for all of them."""
@@ -134,19 +140,11 @@ class Inference(EventStreams):
             The request ends with `async_client`; on a thread it runs to its end and the reply is dropped.
         """
         frame, target = open_frame(tensor), columns_target(self._name, columns, self.async_infer)
-        if async_client is not None:
-            self._connection.check_open()
-            url, attempts = self._connection.endpoint.url, Attempts(seconds(timeout), tries(retries))
-            reply = await infer_table_async(async_client, url, target=target, table=frame.table, attempts=attempts)
-        else:
-            reply = await asyncio.to_thread(
-                infer_table,
-                self._connection.pool,
-                target,
-                frame.table,
-                timeout_s=seconds(timeout),
-                retries=tries(retries),
-            )
+        attempts = Attempts(seconds(timeout), tries(retries))
+        try:
+            reply = await self._infer_table_async(async_client, target, frame.table, attempts)
+        except NotFoundError as error:
+            raise await asyncio.to_thread(explained, self._connection, self._name, error) from error
         return cast("FrameT", frame.restore(reply, target.selection))
 
     async def parallel_infer(
@@ -186,14 +184,26 @@ class Inference(EventStreams):
         stop = threading.Event()
 
         def run(part: "pa.Table") -> "pa.Table":
-            return infer_table(self._connection.pool, target, part, timeout_s=timeout_s, retries=retries)
+            return infer_table(self._connection.pool, target, part, Attempts(timeout_s, retries))
 
         try:
             results = await asyncio.to_thread(run_slices, run, slices, num_parallel=parallel, stop=stop)
         finally:
             stop.set()
-        reply = join_results(results, [part.num_rows for part in slices])
+        try:
+            reply = join_results(results, [part.num_rows for part in slices])
+        except NotFoundError as error:
+            raise await asyncio.to_thread(explained, self._connection, self._name, error) from error
         return cast("FrameT", frame.restore(reply, target.selection))
+
+    async def _infer_table_async(
+        self, client: "httpx.AsyncClient | None", target: Target, table: "pa.Table", attempts: Attempts
+    ) -> "pa.Table":
+        self._connection.check_open()
+        if client is None:
+            return await asyncio.to_thread(infer_table, self._connection.pool, target, table, attempts)
+        url = self._connection.endpoint.url
+        return await infer_table_async(client, url, target=target, table=table, attempts=attempts)
 
     def local(self, version: int | None = None) -> "LocalPipeline":
         """Return the pipeline for use in this process, without the server: its program and models are fetched now.

@@ -123,7 +123,15 @@ def delete(session: Session, name: str, version: int | None) -> None:
 
 def _show(session: Session, version: "ModelVersion") -> None:
     details = _details(version)
-    session.show(details, "\n".join(f"{name:<14}{value}" for name, value in details.items()))
+    lines = details | {"batch": _batch_text(details["batch"])}
+    session.show(details, "\n".join(f"{name:<14}{value}" for name, value in lines.items()))
+
+
+def _batch_text(batch: str | dict[str, Any]) -> str:
+    """Return how rows are joined for people."""
+    if isinstance(batch, str):
+        return batch
+    return f"up to {batch['max_rows']} rows, waiting for them for up to {batch['max_delay_ms']:g} ms"
 
 
 def _details(version: "ModelVersion") -> dict[str, Any]:
@@ -140,8 +148,15 @@ def _details(version: "ModelVersion") -> dict[str, Any]:
         "inputs": [str(spec) for spec in version.inputs],
         "outputs": [str(spec) for spec in version.outputs],
         "tensor_fields": version.config().tensor_fields(),
-        "batch": version.config().batch_config() or (str(batching) if batching else "natural"),
+        "batch": version.config().batch_config() or _batch(batching),
     }
+
+
+def _batch(batching: "DynamicBatchingConfig | None") -> str | dict[str, Any]:
+    """Return how rows are joined, by the names of the options that set it."""
+    if batching is None:
+        return "natural"
+    return {"max_delay_ms": batching.max_batch_delay_ms, "max_rows": batching.max_batch_rows}
 
 
 def _moment(version: "ModelVersion") -> str:

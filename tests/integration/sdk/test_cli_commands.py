@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -63,7 +64,8 @@ def test_model_life(run: Run, name: str, tmp_path: Path) -> None:
     run("model", "configure", name, "--tensor-field", "tensor", "--max-delay-ms", "2", "--max-rows", "8")
     shown = json.loads(run("model", "show", name, "--output", "json"))
     assert shown["tensor_fields"] == ["tensor"]
-    assert "max_batch_delay_ms=2" in shown["batch"]
+    assert shown["batch"] == {"max_delay_ms": 2, "max_rows": 8}
+    assert "up to 8 rows, waiting for them for up to 2 ms" in run("model", "show", name)
     assert run("model", "delete", name) == f"deleted {name}: version 1\n"
     assert name in run("model", "show", name, code=1)
 
@@ -74,18 +76,18 @@ def test_settings_that_are_not_given_stay(run: Run, name: str, tmp_path: Path) -
     path.write_bytes(linear_model(4))
     run("model", "upload", name, path, "--tensor-field", "tensor")
 
-    def configured(*options: str) -> str:
+    def configured(*options: str) -> Any:
         run("model", "configure", name, *options)
         shown = json.loads(run("model", "show", name, "--output", "json"))
         assert shown["tensor_fields"] == ["tensor"]
-        return str(shown["batch"])
+        return shown["batch"]
 
-    assert "max_batch_delay_ms=0.0, batch_size_target=8" in configured("--max-rows", "8")
-    assert "max_batch_delay_ms=2.0, batch_size_target=8" in configured("--max-delay-ms", "2")
-    assert "max_batch_delay_ms=2.0, batch_size_target=16" in configured("--max-rows", "16")
-    assert "max_batch_delay_ms=2.0, batch_size_target=16" in configured()
+    assert configured("--max-rows", "8") == {"max_delay_ms": 0, "max_rows": 8}
+    assert configured("--max-delay-ms", "2") == {"max_delay_ms": 2, "max_rows": 8}
+    assert configured("--max-rows", "16") == {"max_delay_ms": 2, "max_rows": 16}
+    assert configured() == {"max_delay_ms": 2, "max_rows": 16}
     assert configured("--single") == configured() == "single"
-    assert "max_batch_delay_ms=0.0, batch_size_target=256" in configured("--max-delay-ms", "0")
+    assert configured("--max-delay-ms", "0") == {"max_delay_ms": 0, "max_rows": 256}
 
 
 def test_pipeline_life(run: Run, pipeline: str, client: bettong.Client) -> None:

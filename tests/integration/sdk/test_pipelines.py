@@ -1,5 +1,6 @@
 """Pipelines through the SDK, against a real server."""
 
+import asyncio
 import datetime as dt
 from collections.abc import Callable
 
@@ -101,6 +102,21 @@ def test_undeployed_pipeline_does_not_answer(deployed: Deploy) -> None:
     pipeline = deployed().undeploy()
     with pytest.raises((bettong.NotFoundError, bettong.NotReadyError)):
         pipeline.infer(ROWS, timeout=2)
+
+
+def test_a_pipeline_that_does_not_answer_is_explained(client: bettong.Client, name: str, deployed: Deploy) -> None:
+    """One that is stopped can be deployed; one that never was is misspelled, on each way of asking."""
+    stopped, unknown = deployed().undeploy(), client.build_pipeline(f"{name}x")
+    for pipeline, message in (
+        (stopped, f"'{name}' is not deployed; .* `bettong pipeline deploy {name}`"),
+        (unknown, f"there is no pipeline '{name}x'; did you mean '{name}'"),
+    ):
+        with pytest.raises(bettong.NotFoundError, match=message):
+            pipeline.infer(ROWS)
+        with pytest.raises(bettong.NotFoundError, match=message):
+            asyncio.run(pipeline.async_infer(ROWS))
+        with pytest.raises(bettong.NotFoundError, match=message):
+            asyncio.run(pipeline.parallel_infer(ROWS))
 
 
 def test_deploying_without_waiting_returns_at_once(client: bettong.Client, name: str) -> None:
