@@ -71,8 +71,10 @@ def _run(role: str, flags: dict[str, Any]) -> None:
     import asyncio
     import os
 
+    from bettong._cli.variables import warn_misspelled
     from bettong_kit.membership.settings import load_member_settings
 
+    warn_misspelled(os.environ)
     with server_errors():
         # Routers touch no models.
         config, cluster = load_member_settings(_load(_CONFIGS[role]), flags, os.environ, needs_blobs=role != "router")

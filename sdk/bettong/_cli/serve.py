@@ -51,9 +51,12 @@ def _name_of(path: Path) -> str:
 
 def _run(flags: dict[str, Any], models: "Sequence[ModelFile]") -> None:
     import asyncio
+    import os
 
+    from bettong._cli.variables import warn_misspelled
     from bettong_gateway.config import load_config
 
+    warn_misspelled(os.environ)
     with server_errors():
         asyncio.run(_serve(load_config(flags), models))
 
