@@ -31,7 +31,9 @@ pub fn bind(signature: &Signature, columns: &Columns<'_>, strictness: Strictness
             Some((name, _)) if input.is_called(name) => Some(at),
             _ => columns.iter().position(|(name, _)| input.is_called(name)),
         };
-        let found = found.or_else(|| lone.then_some(0));
+        // One of the parts of a row is not the row.
+        let is_part = |at: usize| input.parts.iter().any(|part| **part == *columns[at].0);
+        let found = found.or_else(|| (lone && !is_part(0)).then_some(0));
         let tensor = match found {
             Some(index) => {
                 used += 1;
@@ -152,10 +154,9 @@ fn shown(dims: &[i64]) -> String {
 #[cold]
 fn unfit(spec: &TensorSpec, name: &str, tensor: &Tensor) -> Error {
     let TensorSpec { dtype, shape, .. } = spec;
-    Error::invalid_field(
-        name,
-        format!("input '{name}': expected {dtype}{}, got {}{}", shown(shape), tensor.dtype, shown(&tensor.shape)),
-    )
+    // A client knows the name that it gave, which may be an alias, or that of a lone column.
+    let what = if *name == *spec.name { format!("input '{name}'") } else { format!("column '{name}' as input '{}'", spec.name) };
+    Error::invalid_field(name, format!("{what}: expected {dtype}{}, got {}{}", shown(shape), tensor.dtype, shown(&tensor.shape)))
 }
 
 #[cold]
@@ -245,6 +246,26 @@ mod tests {
             let error = bind(&signature(&[-1, 3], &[], &[]), &given, Strictness::Exact).unwrap_err();
             assert_eq!(Some("dense_input"), error.field.as_deref(), "{shape:?}");
         }
+    }
+
+    #[test]
+    fn a_column_of_another_name_is_named_with_the_input_that_it_was_taken_for() {
+        for (name, message) in [
+            ("other", "column 'other' as input 'dense_input': expected FP32[-1,3], got FP32[2,4]"),
+            ("tensor", "column 'tensor' as input 'dense_input': expected FP32[-1,3], got FP32[2,4]"),
+            ("dense_input", "input 'dense_input': expected FP32[-1,3], got FP32[2,4]"),
+        ] {
+            let given = columns(vec![(name, floats(&[2, 4]))]);
+            let error = bind(&signature(&[-1, 3], &["tensor"], &[]), &given, Strictness::Frame).unwrap_err();
+            assert_eq!((Some(name), message), (error.field.as_deref(), &*error.message));
+        }
+    }
+
+    #[test]
+    fn a_lone_column_does_not_stand_for_the_parts_of_a_row() {
+        let given = columns(vec![("a", floats(&[2]))]);
+        let error = bind(&signature(&[-1, 2], &[], &["a", "b"]), &given, Strictness::Frame).unwrap_err();
+        assert_eq!("column 'b' is missing; it is a part of input 'dense_input'", error.message);
     }
 
     #[test]
