@@ -99,7 +99,7 @@ def _stacked_arrays(name: str, rows: list[Any], first: Cells) -> Cells:
     shape = first.shape
     for row, cell in enumerate(rows):
         if not isinstance(cell, np.ndarray) or cell.shape != shape:
-            raise _shape_error(name, row, np.shape(cell) if cell is not None else (), shape)
+            raise _row_error(name, row, cell, shape)
     joined: Cells = np.concatenate(rows, axis=None) if shape else np.array(rows)
     return joined.reshape(len(rows), *shape)
 
@@ -114,21 +114,32 @@ def _refuse_ragged(name: str, rows: list[Any], cause: Exception) -> NoReturn:
     shape = _shape(rows[0])
     for row, cell in enumerate(rows):
         if _shape(cell) != shape:
-            raise _shape_error(name, row, _shape(cell), shape) from cause
+            raise _row_error(name, row, cell, shape) from cause
     raise InvalidInputError(f"column '{name}': {cause}", field=name) from cause
 
 
-def _shape_error(name: str, row: int, found: Sequence[int] | None, wanted: Sequence[int] | None) -> InvalidInputError:
-    def text(shape: Sequence[int] | None) -> str:
-        return "lists of unequal length" if shape is None else f"shape {list(shape)}"
-
+def _row_error(name: str, row: int, cell: object, wanted: Sequence[int] | None) -> InvalidInputError:
+    """Build the error for a row that is not like those before it."""
+    # pandas fills rows of lists that are not there with NaN.
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return missing_value(name, row)
     return InvalidInputError(
-        f"column '{name}', row {row}: {text(found)}, but the rows before it have {text(wanted)}", field=name, row=row
+        f"column '{name}', row {row}: {_shape_text(_shape(cell))}, but the rows before it have {_shape_text(wanted)}",
+        field=name,
+        row=row,
     )
+
+
+def _shape_text(shape: Sequence[int] | None) -> str:
+    if shape is None:
+        return "lists of unequal length"
+    return f"shape {list(shape)}" if shape else "a single value"
 
 
 def _shape(cell: object) -> tuple[int, ...] | None:
     """Return the shape of nested lists; None if they are ragged themselves."""
+    if isinstance(cell, np.ndarray) and cell.dtype != object:
+        return tuple(cell.shape)
     if not isinstance(cell, _NESTED):
         return ()
     inner = {_shape(part) for part in cell} or {()}
@@ -141,7 +152,7 @@ def _refuse_values(name: str, rows: list[Any]) -> NoReturn:
         if _has_missing(cell):
             raise missing_value(name, row)
         if _shape(cell) != _shape(rows[0]):
-            raise _shape_error(name, row, _shape(cell), _shape(rows[0]))
+            raise _row_error(name, row, cell, _shape(rows[0]))
     for row, cell in enumerate(rows):
         values = np.array(cell)
         if values.dtype.kind == "O" or (values.dtype.kind in "US" and not _all_text(cell)):
