@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bettong._cli.names import pipeline_names
 from bettong._cli.session import Session, table
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ _WIDEST_CELL = 40
 
 
 @click.command()
-@click.argument("pipeline")
+@click.argument("pipeline", shell_complete=pipeline_names)
 @click.argument("file", type=click.Path(allow_dash=True, path_type=Path))
 @click.option("--url", metavar="URL", help="Address of the server.  [env: BETTONG_URL; default: http://127.0.0.1:8080]")
 @click.option(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bettong._cli.names import model_names
 from bettong._cli.session import Session, pass_global_options
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def list_models(session: Session, name: str | None) -> None:
 
 
 @model.command()
-@click.argument("name")
+@click.argument("name", shell_complete=model_names)
 @click.option("--version", type=click.IntRange(1), help=_VERSION_HELP)
 @pass_global_options
 def show(session: Session, name: str, version: int | None) -> None:
@@ -68,7 +69,7 @@ def show(session: Session, name: str, version: int | None) -> None:
 
 
 @model.command()
-@click.argument("name")
+@click.argument("name", shell_complete=model_names)
 @click.option("--version", type=click.IntRange(1), help=_VERSION_HELP)
 @click.option("--tensor-field", "tensor_fields", multiple=True, help="Incoming column; once for each input, in order.")
 @click.option("--single", is_flag=True, help="Run one row at a time; ends --max-delay-ms and --max-rows.")
@@ -111,7 +112,7 @@ def _batching(
 
 
 @model.command()
-@click.argument("name")
+@click.argument("name", shell_complete=model_names)
 @click.option("--version", type=click.IntRange(1), help="Version; all if it is not given.")
 @pass_global_options
 def delete(session: Session, name: str, version: int | None) -> None:

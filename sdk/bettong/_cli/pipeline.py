@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bettong._cli.names import model_names, pipeline_names
 from bettong._cli.session import Session, pass_global_options
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def pipeline() -> None:
 
 @pipeline.command()
 @click.argument("name")
-@click.argument("models", nargs=-1, required=True, metavar="MODEL[:VERSION]...")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL[:VERSION]...", shell_complete=model_names)
 @pass_global_options
 def create(session: Session, name: str, models: tuple[str, ...]) -> None:
     """Make a version of pipeline NAME that runs MODELs one after the other."""
@@ -49,7 +50,7 @@ def list_pipelines(session: Session) -> None:
 
 
 @pipeline.command()
-@click.argument("name")
+@click.argument("name", shell_complete=pipeline_names)
 @pass_global_options
 def show(session: Session, name: str) -> None:
     """Show the versions of pipeline NAME and its state."""
@@ -72,7 +73,7 @@ def show(session: Session, name: str) -> None:
 
 
 @pipeline.command()
-@click.argument("name")
+@click.argument("name", shell_complete=pipeline_names)
 @click.option("--version", type=click.IntRange(1), help="Version; the newest if it is not given.")
 @click.option(
     "--timeout", type=click.FloatRange(0, min_open=True), default=600.0, help="Seconds to wait until it serves."
@@ -89,7 +90,7 @@ def deploy(session: Session, name: str, version: int | None, *, timeout: float, 
 
 
 @pipeline.command()
-@click.argument("name")
+@click.argument("name", shell_complete=pipeline_names)
 @pass_global_options
 def undeploy(session: Session, name: str) -> None:
     """Stop serving pipeline NAME when requests in flight are answered."""
@@ -99,7 +100,7 @@ def undeploy(session: Session, name: str) -> None:
 
 
 @pipeline.command()
-@click.argument("name")
+@click.argument("name", shell_complete=pipeline_names)
 @click.option("--version", type=click.IntRange(1), help="Version; all if it is not given.")
 @pass_global_options
 def delete(session: Session, name: str, version: int | None) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -150,3 +151,21 @@ def test_status_and_log_level(run: Run, pipeline: str) -> None:
     run("logs-level", "warning")
     assert json.loads(run("logs-level", "error", "--output", "json")) == {"level": "error", "previous": "warning"}
     assert json.loads(run("logs-level", "warning", "--output", "json")) == {"level": "warning", "previous": "error"}
+
+
+def test_names_are_completed(client: bettong.Client, pipeline: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TAB asks the server for the names of pipelines and models; without a server it completes nothing."""
+    program = Path(sys.executable).with_name("bettong")
+
+    def completed(line: str) -> list[str]:
+        asked = {"_BETTONG_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+        done = subprocess.run([program], env=os.environ | asked, capture_output=True, text=True, check=False)
+        assert done.stderr == ""
+        return done.stdout.split()
+
+    monkeypatch.setenv("BETTONG_URL", client.url())
+    for command in ("pipeline deploy", "model show", "infer"):
+        assert completed(f"bettong {command} {pipeline[:-1]}") == [f"plain,{pipeline}"]
+    monkeypatch.setenv("BETTONG_URL", "http://127.0.0.1:9")
+    assert completed(f"bettong pipeline deploy {pipeline[:-1]}") == []
+    assert completed(f"bettong --url {client.url()} pipeline deploy {pipeline[:-1]}") == [f"plain,{pipeline}"]
