@@ -12,15 +12,14 @@ from fakes.models import linear_model
 
 import bettong
 from bettong_catalog.programs import compile_stored
-from bettong_catalog.registry import Registry
-from bettong_catalog.shared import SnapshotStore, desired_prefix
+from bettong_catalog.records import Records
+from bettong_catalog.shared import SnapshotReader, desired_prefix
 from bettong_domain.deployments import ReplicaState
 from bettong_domain.hosts import Running
 from bettong_domain.models import batch_mode_of
 from bettong_domain.pipelines import PipelineKey
 from bettong_gateway import cluster as gateways
 from bettong_gateway.config import GatewayConfig
-from bettong_kit.clock import SystemClock
 from bettong_kit.etcd.client import EtcdClient
 from bettong_kit.membership.clusters import create_cluster
 from bettong_kit.membership.members import Member
@@ -100,7 +99,7 @@ class Cluster:
             return f"{prefix}pipelines/{key.name}/{key.version:010}" in sight.desired.entries
 
         await until(is_known)
-        program = await compile_stored(Registry(SnapshotStore(sight.desired, prefix), SystemClock()), key)
+        program = await compile_stored(Records(SnapshotReader(sight.desired, prefix)), key)
         for step in program.steps:
             path = self.folder / "blobs" / step.model.sha256
             mode = batch_mode_of(step.model.signature, step.model.config)

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from fakes.clock import ManualClock
 from fakes.etcd import EtcdCluster, emptied_client
 
 from bettong_catalog.etcd_store import EtcdStore
+from bettong_catalog.followed_store import FollowedStore
 from bettong_catalog.sqlite_store import SqliteStore
 from bettong_catalog.store import ABSENT, Store, Transaction
 from bettong_kit.errors import ConflictError
+from bettong_kit.etcd.mirror import Snapshot
 
 OpenStore = Callable[[], Store]
 
@@ -31,7 +34,15 @@ async def etcd(shared_etcd: EtcdCluster) -> AsyncIterator[OpenStore]:
         yield lambda: EtcdStore(client, "/bettong/test")
 
 
-@pytest.fixture(params=["etcd", "sqlite"])
+@pytest.fixture
+async def behind(etcd: OpenStore) -> OpenStore:
+    """Use etcd beside a copy that has lost its watch before the first change."""
+    clock = ManualClock()
+    copy = Snapshot(lost_since_ms=clock.epoch_ms(), lost_reason="the leader died")
+    return lambda: FollowedStore(etcd(), lambda: copy, "/bettong/test/desired/", clock)
+
+
+@pytest.fixture(params=["behind", "etcd", "sqlite"])
 def open_store(request: pytest.FixtureRequest) -> OpenStore:
     """Return what opens the same store again and again."""
     return cast("OpenStore", request.getfixturevalue(request.param))

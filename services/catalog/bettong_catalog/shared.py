@@ -10,11 +10,10 @@ from google.protobuf.message import DecodeError
 
 from bettong.internal.v1 import stored_pb2
 from bettong_catalog import converters
-from bettong_catalog.store import Entry, Transaction
+from bettong_catalog.store import Entry
 from bettong_domain.deployments import Desired
 from bettong_domain.hosts import EXECUTOR
 from bettong_domain.placement import ExecutorRoom, Placement, Wanted, place
-from bettong_kit.errors import UnavailableError
 from bettong_kit.etcd.client import KeyValue
 from bettong_kit.etcd.mirror import Snapshot
 from bettong_kit.logging import get_logger
@@ -32,8 +31,8 @@ def desired_prefix(cluster: str) -> str:
     return f"{cluster_root(cluster)}/desired/"
 
 
-class SnapshotStore:
-    """A copy of desired state as a `Store` that cannot be written; all reads are of one moment."""
+class SnapshotReader:
+    """A copy of desired state, read as a store is; all reads are of one moment."""
 
     def __init__(self, snapshot: Snapshot, prefix: str) -> None:
         """Read the keys below *prefix*, which ends with a slash."""
@@ -49,17 +48,6 @@ class SnapshotStore:
         """Return all keys that begin with *prefix*, ordered."""
         begin = self._prefix + prefix
         return [self._entry(self._entries[key]) for key in sorted(self._entries) if key.startswith(begin)]
-
-    async def commit(self, transaction: Transaction) -> int:
-        """Refuse to change a copy.
-
-        Raises:
-            UnavailableError: Always.
-        """
-        raise UnavailableError(f"a copy of desired state cannot be changed ({len(transaction.puts)} keys given)")
-
-    async def close(self) -> None:
-        """Do nothing: the copy belongs to whoever made it."""
 
     def _entry(self, found: KeyValue) -> Entry:
         return Entry(found.key.removeprefix(self._prefix), found.value, found.revision)

@@ -31,14 +31,18 @@ class Transaction:
     deletes: Sequence[str] = ()
 
 
-class Store(Protocol):
-    """Durable desired state. Every method is safe to call from many tasks at once."""
+class Reader(Protocol):
+    """What can be read of desired state. Every method is safe to call from many tasks at once."""
 
     async def get(self, key: str) -> Entry | None:
         """Return one key, or None."""
 
     async def list(self, prefix: str) -> list[Entry]:
         """Return all keys that begin with *prefix*, ordered, as of one moment."""
+
+
+class Store(Reader, Protocol):
+    """Durable desired state: every read has what was committed before it began, by whomever."""
 
     async def commit(self, transaction: Transaction) -> int:
         """Apply a transaction durably and return its revision, which is higher than all before.

@@ -10,8 +10,8 @@ from pathlib import Path
 from bettong_catalog.blobs import Blobs
 from bettong_catalog.object_stores import open_objects
 from bettong_catalog.programs import compile_stored
-from bettong_catalog.registry import Registry
-from bettong_catalog.shared import SnapshotStore, desired_prefix
+from bettong_catalog.records import Records
+from bettong_catalog.shared import SnapshotReader, desired_prefix
 from bettong_catalog.shared_blobs import SharedBlobs
 from bettong_domain.hosts import EXECUTOR
 from bettong_executor.app import ExecutorApp
@@ -119,18 +119,18 @@ def _open_app(
     sight, clock, prefix = membership.sight, SystemClock(), desired_prefix(cluster.cluster)
     blobs = SharedBlobs(open_objects(cluster.blobs), Blobs(config.cache_folder(), max_bytes=_MAX_FILE_BYTES))
 
-    def registry() -> Registry:
-        return Registry(SnapshotStore(sight.desired, prefix), clock)
+    def records() -> Records:
+        return Records(SnapshotReader(sight.desired, prefix))
 
     async def sweep() -> None:
-        models = await registry().models()
+        models = await records().models()
         try:
             await blobs.sweep_host(frozenset(model.sha256 for model in models))
         except OSError as error:
             _log.warning("cache_not_swept", reason=error.strerror)
 
     hosting = Hosting(
-        BringUp(engine, LoadedModels(engine, blobs), lambda key: compile_stored(registry(), key), quarantine),
+        BringUp(engine, LoadedModels(engine, blobs), lambda key: compile_stored(records(), key), quarantine),
         clock=clock,
         parallelism=config.load_parallelism,
         on_change=sight.nudge,

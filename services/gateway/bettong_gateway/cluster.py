@@ -9,8 +9,9 @@ from pathlib import Path
 from bettong_catalog.blob_store import BlobStore
 from bettong_catalog.blobs import Blobs
 from bettong_catalog.etcd_store import EtcdStore
-from bettong_catalog.followed_store import FollowedStore
+from bettong_catalog.followed_store import FollowedStore, LastKnown
 from bettong_catalog.object_stores import open_objects
+from bettong_catalog.records import Records
 from bettong_catalog.registry import Registry
 from bettong_catalog.shared import desired_prefix
 from bettong_catalog.shared_blobs import SharedBlobs
@@ -146,7 +147,7 @@ async def _opened_app(parts: _Parts) -> AsyncIterator[App]:
     store = EtcdStore(parts.membership.client, cluster_root(parts.cluster.cluster))
     try:
         followed = FollowedStore(store, lambda: sight.desired, desired_prefix(parts.cluster.cluster), clock)
-        registry = Registry(followed, clock)
+        registry = Registry(followed, clock, shown=Records(LastKnown(followed)))
         blobs = await _blobs(parts, registry)
         progress = Progress()
         reconciler = _reconciler(parts, registry, progress)

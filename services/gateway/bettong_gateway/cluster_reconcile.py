@@ -5,8 +5,8 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bettong_catalog.registry import Registry
-from bettong_catalog.shared import SnapshotStore
+from bettong_catalog.records import Records
+from bettong_catalog.shared import SnapshotReader
 from bettong_domain.deployments import Deployment, DeploymentState, Desired, ModelStatus, ReplicaState, may_follow
 from bettong_domain.forwarding import answered
 from bettong_domain.hosts import EXECUTOR, GATEWAY, ROUTER, Host, Running
@@ -107,8 +107,8 @@ class ClusterReconciler:
             for wish, served in zip(wishes, decisions, strict=True)
             if not wish.stopped
         }
-        registry = Registry(SnapshotStore(desired, self._myself.prefix), self._clock)
-        failures = await self._routes.apply(wanted, registry)
+        records = Records(SnapshotReader(desired, self._myself.prefix))
+        failures = await self._routes.apply(wanted, records)
         self._reports.publish(desired.revision, dict.fromkeys(self._routes.served(), Running(ReplicaState.READY)))
         for wish, served in zip(wishes, decisions, strict=True):
             self._tell(wish, _failed(served, failures[wish.pipeline]) if wish.pipeline in failures else served)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from bettong_catalog.programs import compile_stored
-from bettong_catalog.registry import Registry
+from bettong_catalog.records import Records
 from bettong_domain.pipelines import PipelineKey
 from bettong_domain.plans import Program
 from bettong_kit.errors import BettongError
@@ -44,12 +44,12 @@ class Routes:
         """Return all that is served, ordered."""
         return sorted(program.key for program in self._programs.values())
 
-    async def apply(self, wanted: Mapping[str, Route], registry: Registry) -> dict[str, str]:
+    async def apply(self, wanted: Mapping[str, Route], records: Records) -> dict[str, str]:
         """Have all these served or refused, and nothing else known.
 
         Args:
             wanted: By pipeline.
-            registry: Has what their versions are made of.
+            records: Has what their versions are made of.
 
         Returns:
             Why some cannot be served; requests for them are refused with that.
@@ -58,18 +58,18 @@ class Routes:
         gone = [name for name in self._applied if name not in wanted]
         if changed or gone:
             try:
-                await self._tell(changed, await self._compiled(changed, registry), gone)
+                await self._tell(changed, await self._compiled(changed, records), gone)
             except BettongError:
                 # One of them is at fault; the others must not suffer.
                 await self._tell({}, {}, gone)
                 for name, route in changed.items():
-                    await self._tell_one(name, route, registry)
+                    await self._tell_one(name, route, records)
         return dict(self._failures)
 
-    async def _tell_one(self, name: str, route: Route, registry: Registry) -> None:
+    async def _tell_one(self, name: str, route: Route, records: Records) -> None:
         """Tell the engine of one pipeline, or why requests for it are refused."""
         try:
-            await self._tell({name: route}, await self._compiled({name: route}, registry), ())
+            await self._tell({name: route}, await self._compiled({name: route}, records), ())
         except BettongError as error:
             _log.error("program_refused", pipeline=name, version=route.version, reason=error.message)
             await self._tell({name: Route(0, error.message)}, {}, ())
@@ -90,9 +90,9 @@ class Routes:
         self._programs |= programs
 
     @staticmethod
-    async def _compiled(changed: Mapping[str, Route], registry: Registry) -> dict[str, Program]:
+    async def _compiled(changed: Mapping[str, Route], records: Records) -> dict[str, Program]:
         return {
-            name: await compile_stored(registry, PipelineKey(name, route.version))
+            name: await compile_stored(records, PipelineKey(name, route.version))
             for name, route in changed.items()
             if route.version
         }

@@ -71,14 +71,14 @@ class DeploymentApp:
         Raises:
             NotFoundError: It was never deployed.
         """
-        desired = await self._registry.wish_for(pipeline)
+        desired = await self._registry.shown.wish_for(pipeline)
         if desired is None:
             raise NotFoundError(f"pipeline '{pipeline[:100]}' was never deployed")
         return self._observed(desired)
 
     async def list_deployments(self) -> list[Deployment]:
         """Return all deployments as they are now, ordered by pipeline."""
-        return [self._observed(desired) for desired in await self._registry.wishes()]
+        return [self._observed(desired) for desired in await self._registry.shown.wishes()]
 
     def close(self) -> None:
         """Send those away who wait for a state that will not come; wishes stay."""

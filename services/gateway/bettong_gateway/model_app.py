@@ -13,7 +13,7 @@ from bettong_catalog.registry import Registry
 from bettong_domain.models import Framework, Model, ModelConfig, ModelId, ModelKey, Signature, check_config
 from bettong_domain.names import check_name
 from bettong_kit.clock import Clock
-from bettong_kit.errors import InvalidArgumentError, InvalidModelError, NoSpaceError
+from bettong_kit.errors import CoordinationLostError, InvalidArgumentError, InvalidModelError, NoSpaceError
 from bettong_kit.logging import get_logger
 from bettong_serving.ports import ModelEngine
 
@@ -78,11 +78,11 @@ class ModelApp:
         Raises:
             NotFoundError: There is none.
         """
-        return await self._registry.model(key)
+        return await self._registry.shown.model(key)
 
     async def list_models(self, name: str = "") -> list[Model]:
         """Return all versions of all models, or of one."""
-        return await self._registry.models(name)
+        return await self._registry.shown.models(name)
 
     async def configure(self, key: ModelKey, config: ModelConfig) -> Model:
         """Replace the config of a version; pipelines keep the one that they were made with.
@@ -112,7 +112,7 @@ class ModelApp:
         Raises:
             NotFoundError: There is none.
         """
-        async for piece in self._blobs.read((await self._registry.model(key)).sha256):
+        async for piece in self._blobs.read((await self._registry.shown.model(key)).sha256):
             yield piece
 
     async def path(self, key: ModelKey) -> Path:
@@ -121,7 +121,7 @@ class ModelApp:
         Raises:
             NotFoundError: There is none.
         """
-        return await self._blobs.fetch((await self._registry.model(key)).sha256)
+        return await self._blobs.fetch((await self._registry.shown.model(key)).sha256)
 
     def _check_draft(self, draft: ModelDraft) -> None:
         check_name(draft.name, "name")
@@ -166,9 +166,11 @@ class ModelApp:
         return entered
 
     async def _remove_unnamed(self, digests: set[str]) -> None:
-        named = {model.sha256 for model in await self._registry.models()}
-        for sha256 in digests - named:
-            await self._blobs.remove(sha256)
+        # What nobody can say that it is unnamed stays until the next sweep.
+        with contextlib.suppress(CoordinationLostError):
+            named = {model.sha256 for model in await self._registry.models()}
+            for sha256 in digests - named:
+                await self._blobs.remove(sha256)
 
 
 @contextlib.contextmanager

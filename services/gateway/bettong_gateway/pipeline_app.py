@@ -51,11 +51,11 @@ class PipelineApp:
         Raises:
             NotFoundError: There is none.
         """
-        return await self._registry.pipeline(key)
+        return await self._registry.shown.pipeline(key)
 
     async def list_pipelines(self, name: str = "") -> list[Pipeline]:
         """Return all versions of all pipelines, or of one."""
-        return await self._registry.pipelines(name)
+        return await self._registry.shown.pipelines(name)
 
     async def delete(self, key: PipelineKey) -> list[int]:
         """Delete a version, or with 0 all.
@@ -75,5 +75,5 @@ class PipelineApp:
         Raises:
             NotFoundError: There is none.
         """
-        program = await compile_stored(self._registry, key)
+        program = await compile_stored(self._registry.shown, key)
         return program, [step.model for step in program.steps]

@@ -42,10 +42,9 @@ async def load(app: App, name: str) -> None:
     """
     if not await app.pipelines.list_pipelines(name):
         try:
-            model = await app.models.get(ModelKey(name, 0))
+            await app.pipelines.create_version(name, [ModelKey(name, 0)])
         except NotFoundError as error:
             raise NotFoundError(f"there is no pipeline and no model '{name[:100]}'") from error
-        await app.pipelines.create_version(name, [model.key])
     state = await deploy_to_end(app, PipelineKey(name, 0))
     if state.state is not DeploymentState.RUNNING:
         raise UnavailableError(f"'{name}' cannot be loaded: {state.reason or state.state.value}")

@@ -2,15 +2,10 @@
 
 from types import MappingProxyType
 
-import pytest
-
 from bettong_catalog import converters
-from bettong_catalog.registry import Registry
-from bettong_catalog.shared import SnapshotStore, desired_prefix, placement_of, read_wishes
-from bettong_catalog.store import Transaction
+from bettong_catalog.records import Records
+from bettong_catalog.shared import SnapshotReader, desired_prefix, placement_of, read_wishes
 from bettong_domain.deployments import DeploymentConfig, Desired
-from bettong_kit.clock import SystemClock
-from bettong_kit.errors import UnavailableError
 from bettong_kit.etcd.client import KeyValue
 from bettong_kit.etcd.mirror import Snapshot
 from bettong_kit.membership.members import Member
@@ -42,15 +37,11 @@ def test_wishes_are_read_with_their_age() -> None:
     assert read_wishes(snapshot(wish("q"), wish("p")).entries, PREFIX) == [wish("p"), wish("q")]
 
 
-async def test_a_registry_reads_a_copy() -> None:
-    """The same rules read a copy as read the store; nobody can change it."""
-    store = SnapshotStore(snapshot(wish("q"), wish("p")), PREFIX)
-    registry = Registry(store, SystemClock())
-    assert [each.pipeline for each in await registry.wishes()] == ["p", "q"]
-    assert await registry.wish_for("r") is None
-    with pytest.raises(UnavailableError):
-        await store.commit(Transaction(puts={"a": b"b"}))
-    await store.close()
+async def test_records_are_read_from_a_copy() -> None:
+    """The same rules read a copy as read the store."""
+    records = Records(SnapshotReader(snapshot(wish("q"), wish("p")), PREFIX))
+    assert [each.pipeline for each in await records.wishes()] == ["p", "q"]
+    assert await records.wish_for("r") is None
 
 
 def test_only_executors_run_pipelines_that_are_not_stopped() -> None:
