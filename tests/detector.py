@@ -128,38 +128,41 @@ class Detector:
 
     async def _client(self, index: int, stop: asyncio.Event) -> None:
         connection: _Connection | None = None
-        while not stop.is_set():
-            number = next(self._numbers)
-            started_s = time.monotonic()
-            while True:
-                try:
-                    if connection is None:
-                        connection, index = await self._opened(index)
-                    async with asyncio.timeout(self._timeout_ms / 1e3 + self.patience_s):
-                        status, body = await connection.ask(number, self._timeout_ms)
-                except (OSError, EOFError, TimeoutError) as error:
-                    if connection is not None:
+        try:
+            while not stop.is_set():
+                number = next(self._numbers)
+                started_s = time.monotonic()
+                while True:
+                    try:
+                        if connection is None:
+                            connection, index = await self._opened(index)
+                        async with asyncio.timeout(self._timeout_ms / 1e3 + self.patience_s):
+                            status, body = await connection.ask(number, self._timeout_ms)
+                    except (OSError, EOFError, TimeoutError) as error:
+                        if connection is not None:
+                            connection.close()
+                        connection = None
+                        late = time.monotonic() - started_s > self._timeout_ms / 1e3
+                        if self._client_retries and not late:
+                            self.findings.client_retries += 1
+                            index += 1
+                            await asyncio.sleep(_RETRY_PAUSE_S)
+                            continue
+                        elapsed_s = time.monotonic() - started_s
+                        self.findings.longest_s = max(self.findings.longest_s, elapsed_s)
+                        self.findings.failed.append(f"{number} after {elapsed_s:.2f} s: {error!r}")
+                        break
+                    self._judge(number, status, body, time.monotonic() - started_s)
+                    if connection.is_ending:
                         connection.close()
-                    connection = None
-                    late = time.monotonic() - started_s > self._timeout_ms / 1e3
-                    if self._client_retries and not late:
-                        self.findings.client_retries += 1
-                        index += 1
-                        await asyncio.sleep(_RETRY_PAUSE_S)
-                        continue
-                    elapsed_s = time.monotonic() - started_s
-                    self.findings.longest_s = max(self.findings.longest_s, elapsed_s)
-                    self.findings.failed.append(f"{number} after {elapsed_s:.2f} s: {error!r}")
+                        connection = None
                     break
-                self._judge(number, status, body, time.monotonic() - started_s)
-                if connection.is_ending:
-                    connection.close()
-                    connection = None
-                break
-            if self._pause_s:
-                await asyncio.sleep(self._pause_s)
-        if connection is not None:
-            connection.close()
+                if self._pause_s:
+                    await asyncio.sleep(self._pause_s)
+        finally:
+            # Also when the test has failed, so that its error is the only one.
+            if connection is not None:
+                connection.close()
 
     async def _opened(self, index: int) -> tuple["_Connection", int]:
         """Connect to the first gateway from *index* on that lets us; nothing has been sent by then, so this is no retry."""

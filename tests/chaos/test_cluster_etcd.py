@@ -18,7 +18,7 @@ import pytest
 from clusters import CLUSTER, Role, TestedCluster, cluster
 from detector import MODEL, Detector, Right
 from fakes.etcd import until_ready
-from runs import IS_LONG, SECONDS, report, seed
+from runs import IS_LONG, LEAST_OPERATIONS, SECONDS, report, seed
 
 import bettong
 from bettong.internal.v1 import cluster_pb2
@@ -177,7 +177,7 @@ async def test_what_was_wished_survives_the_death_of_all(tmp_path: Path) -> None
             await tested.until(lambda: tested.ready(MODEL) == 3 and tested.ready(LONELY) == 1, within_s=20)
             assert await asyncio.to_thread(wished, tested) == before
             failed = len(found.failed)
-            await detector.until_answered(200, within_s=20)
+            await detector.until_answered(LEAST_OPERATIONS // 2, within_s=60)
             assert len(found.failed) == failed
     print(f"serving again within {max(serving_s):.2f} s")
     report("all killed", number, len(serving_s), found)
