@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -31,11 +32,15 @@ CUT_S = (1.0, 4.0)
 PAST_THE_DEADLINE_S = (3.0, 5.0)
 PAST_THE_LEASE_S = (6.0, 9.0)
 """A lease is 5 s, and etcd may end it a little later."""
+SWAP_CUT_S = (14.0, 16.0)
+"""A lease, the swap, and until executors have given up what was replaced."""
 DEADLINE_S = 2.0
 LATE_S = 1.0
 """How much later than its deadline a request may be told that it failed."""
 HEALED_S = 5.0
 CALM_S = 1.0
+PAST_ALL_S = DEADLINE_S + 0.5
+"""Until what began before a cut was healed has certainly been told."""
 CLEAR = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 WAYS = ("there", "back", "both")
 
@@ -48,6 +53,8 @@ class Cuts:
     net: Network
     detector: Detector
     seed: int
+    calm_s: float
+    """How long nothing may be refused before all is as before."""
     choose: random.Random = field(init=False)
     done: list[str] = field(default_factory=list)
     healed_s: list[float] = field(default_factory=list)
@@ -75,12 +82,11 @@ class Cuts:
         """Return how long after now the last request was not answered."""
         healed_s, found = time.monotonic(), self.detector.findings
         last_s, troubles, answered = healed_s, found.troubles, found.answered
-        while time.monotonic() - last_s < CALM_S or found.answered - answered < 50:
+        while time.monotonic() - last_s < self.calm_s or found.answered - answered < 50:
             await asyncio.sleep(0.02)
             if found.troubles != troubles:
                 last_s, troubles, answered = time.monotonic(), found.troubles, found.answered
-            healed = time.monotonic() - healed_s < HEALED_S + CALM_S
-            assert healed, f"not healed: {found.failed[-1:]}, {found.refused}"
+            assert last_s - healed_s < HEALED_S, f"not healed: {found.failed[-1:]}, {found.refused}"
         return last_s - healed_s
 
     async def until_all_are_seen(self) -> float:
@@ -99,17 +105,25 @@ class Cuts:
 
 @contextlib.asynccontextmanager
 async def cuttable(
-    folder: Path, *, routers: int, executors: int, deadline_s: float = 5.0, refusals: Iterable[int] = ()
+    folder: Path,
+    *,
+    routers: int,
+    executors: int,
+    gateways: int = 1,
+    deadline_s: float = 5.0,
+    refusals: Iterable[int] = (),
 ) -> AsyncIterator[Cuts]:
     """Run a cluster in namespaces that serves, and a load on it."""
     with network() as net:
-        async with cluster(folder / "c", routers=routers, executors=executors, network=net) as tested:
+        async with cluster(
+            folder / "c", gateways=gateways, routers=routers, executors=executors, network=net
+        ) as tested:
             await asyncio.to_thread(tested.deploy, MODEL, onnx_files.tagged(), replicas=executors)
             timeout_ms, right = int(deadline_s * 1e3), Right(refusals=frozenset(refusals))
             detector = Detector(tested.gateways, timeout_ms=timeout_ms, pause_s=PAUSE_S, right=right)
             async with detector.running():
                 await detector.until_answered(100, within_s=20)
-                yield Cuts(tested, net, detector, seed())
+                yield Cuts(tested, net, detector, seed(), PAST_ALL_S if refusals else CALM_S)
 
 
 def shuffled(pairs: Iterable[tuple[str, str]], choose: random.Random) -> Callable[[], Iterable[tuple[str, str, str]]]:
@@ -184,3 +198,46 @@ async def test_members_that_are_cut_from_etcd_serve_on(tmp_path: Path, routers: 
     report("cut from etcd", cuts.seed, len(cuts.done), found)
     assert found.failed == []
     assert found.wrong == []
+
+
+async def swap_beside_a_cut(cuts: Cuts, member: str) -> float:
+    """Swap a version while a member is cut from etcd, heal it, see that it follows, and return how long the swap took."""
+    found = cuts.detector.findings
+    cut = asyncio.create_task(cuts.make(ETCD, member, "both", lasting_s=SWAP_CUT_S))
+    await asyncio.sleep(1)
+    began_s = time.monotonic()
+    await asyncio.to_thread(cuts.tested.deploy, MODEL, onnx_files.tagged(2), replicas=3)
+    swapped_s = time.monotonic() - began_s
+    await cut
+    await cuts.until_all_are_seen()
+    await asyncio.sleep(CALM_S)
+    before = Counter(found.versions)
+    await cuts.detector.until_answered(200, within_s=10)
+    assert set(found.versions - before) == {"2"}
+    print(f"swapped in {swapped_s:.2f} s beside {member}")
+    return swapped_s
+
+
+@pytest.mark.parametrize("member", ["router-1", "executor-1"])
+async def test_a_swap_beside_a_cut_from_etcd_costs_nothing(tmp_path: Path, member: str) -> None:
+    """A member that does not hear of a swap is waited for as long as its lease, no longer; no request fails, and it follows later."""
+    async with cuttable(tmp_path, routers=2, executors=3) as cuts:
+        swapped_s = await swap_beside_a_cut(cuts, member)
+    found = cuts.detector.findings
+    report("swap beside a cut", cuts.seed, len(cuts.done), found)
+    assert found.failed == []
+    assert found.wrong == []
+    assert swapped_s < PAST_THE_LEASE_S[1]
+
+
+async def test_a_gateway_that_misses_a_swap_says_so_in_time(tmp_path: Path) -> None:
+    """Cut from etcd past its lease, it knows the version before only: when that is gone, requests are told by their deadline."""
+    async with cuttable(tmp_path, routers=2, executors=3, gateways=2, deadline_s=DEADLINE_S, refusals=CLEAR) as cuts:
+        swapped_s = await swap_beside_a_cut(cuts, "gateway-2")
+    found = cuts.detector.findings
+    print(f"refused {dict(found.refused)}, longest {found.longest_s:.2f} s, healed within {max(cuts.healed_s):.2f} s")
+    report("gateway misses a swap", cuts.seed, len(cuts.done), found)
+    assert found.failed == []
+    assert found.wrong == []
+    assert found.longest_s <= DEADLINE_S + LATE_S
+    assert swapped_s < PAST_THE_LEASE_S[1]
