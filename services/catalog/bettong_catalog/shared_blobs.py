@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bettong_catalog.blob_store import OnProgress
 from bettong_catalog.blobs import Blobs, Upload, is_digest, naming_full_disk
-from bettong_catalog.objects import ObjectStore
+from bettong_catalog.objects import ObjectInfo, ObjectStore
 from bettong_kit.clock import Clock, SystemClock
 from bettong_kit.errors import CorruptDataError, NotFoundError, UnavailableError
 from bettong_kit.etcd.backoff import Backoff
@@ -80,13 +80,23 @@ class SharedBlobs:
         """
         await self.sweep_host(wanted)
         for found in await self._objects.list():
-            if is_digest(found.name) and found.name not in wanted and found.written_ms < self._young_ms():
+            if is_digest(found.name) and found.name not in wanted and await self._is_old(found):
                 await self._objects.remove(found.name)
                 _log.info("orphan_removed", file=found.name, store=self._objects.url)
 
     async def sweep_host(self, wanted: frozenset[str]) -> None:
         """Remove from this host what is not wanted; what other processes are writing stays."""
         await asyncio.to_thread(self._cache.sweep, wanted, temporary_before_ms=self._young_ms())
+
+    async def _is_old(self, found: ObjectInfo) -> bool:
+        """Return whether a file was written some time ago, and not again since it was listed."""
+        if found.written_ms >= self._young_ms():
+            return False
+        try:
+            return (await self._objects.info(found.name)).written_ms < self._young_ms()
+        except NotFoundError:
+            # Another gateway sweeps, too.
+            return False
 
     def _young_ms(self) -> float:
         """Return since when what is written is young."""

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bettong_catalog.blob_store import BlobStore
 from bettong_catalog.blobs import Blobs
 from bettong_catalog.etcd_store import EtcdStore
 from bettong_catalog.followed_store import FollowedStore, LastKnown
@@ -29,8 +28,8 @@ from bettong_gateway.pipeline_app import PipelineApp
 from bettong_gateway.progress import Progress
 from bettong_gateway.server_app import Addresses, Place, ServerApp
 from bettong_gateway.servicer import registrations
+from bettong_gateway.sweeping import Sweeping
 from bettong_kit.clock import SystemClock
-from bettong_kit.errors import UnavailableError
 from bettong_kit.lifecycle import Lifecycle, State
 from bettong_kit.logging import configure_logging, get_logger
 from bettong_kit.membership.members import Member, cluster_root
@@ -74,7 +73,9 @@ async def serve(
         engine = await stack.enter_async_context(_open_engine(config, cluster, control.address, calls))
         member = _member(cluster, engine, control.address)
         membership = await stack.enter_async_context(announced(client, cluster.cluster, member, folder=folder))
-        app = await stack.enter_async_context(_opened_app(_Parts(config, cluster, folder, engine, membership)))
+        app, sweeping = await stack.enter_async_context(
+            _opened_app(_Parts(config, cluster, folder, engine, membership))
+        )
         view = SeenCluster(membership.sight, engine, name=cluster.cluster, member=member.name)
         place = Place(folder, control.address, view)
         server = ServerApp(engine, app.deployments, place=place, lifecycle=lifecycle, clock=SystemClock())
@@ -92,7 +93,7 @@ async def serve(
             app.deployments.close()
             await _drain(engine, membership, config.drain_timeout_s)
 
-        tasks = [*membership.tasks(), app.reconciler.run(), _answer(calls, app)]
+        tasks = [*membership.tasks(), app.reconciler.run(), sweeping.run(), _answer(calls, app)]
         await run_until(stop, tasks, bring_up=bring_up(), drain=drain)
     lifecycle.advance(State.STOPPED)
 
@@ -142,35 +143,25 @@ def _member(cluster: ClusterSettings, engine: Engine, control_address: str) -> M
 
 
 @contextlib.asynccontextmanager
-async def _opened_app(parts: _Parts) -> AsyncIterator[App]:
+async def _opened_app(parts: _Parts) -> AsyncIterator[tuple[App, Sweeping]]:
     sight, clock = parts.membership.sight, SystemClock()
     store = EtcdStore(parts.membership.client, cluster_root(parts.cluster.cluster))
     try:
         followed = FollowedStore(store, lambda: sight.desired, desired_prefix(parts.cluster.cluster), clock)
         registry = Registry(followed, clock, shown=Records(LastKnown(followed)))
-        blobs = await _blobs(parts, registry)
+        folder = Blobs(parts.folder / "models", max_bytes=parts.config.max_model_bytes)
+        blobs = SharedBlobs(open_objects(parts.cluster.blobs), folder)
         progress = Progress()
         reconciler = _reconciler(parts, registry, progress)
-        yield App(
+        app = App(
             models=ModelApp(registry, blobs, parts.engine, clock=clock, max_bytes=parts.config.max_model_bytes),
             pipelines=PipelineApp(registry, reconciler, clock=clock),
             deployments=DeploymentApp(registry, reconciler, progress, engine=parts.engine, clock=clock),
             reconciler=reconciler,
         )
+        yield app, Sweeping(registry, blobs)
     finally:
         await store.close()
-
-
-async def _blobs(parts: _Parts, registry: Registry) -> BlobStore:
-    """Open the cluster's files, without those that nobody names any more."""
-    folder = Blobs(parts.folder / "models", max_bytes=parts.config.max_model_bytes)
-    blobs = SharedBlobs(open_objects(parts.cluster.blobs), folder)
-    try:
-        await blobs.sweep(frozenset(model.sha256 for model in await registry.models()))
-    except UnavailableError as error:
-        # Serving needs no files here; whoever uploads will hear of it.
-        _log.warning("blobs_not_swept", reason=error.message)
-    return blobs
 
 
 def _reconciler(parts: _Parts, registry: Registry, progress: Progress) -> ClusterReconciler:

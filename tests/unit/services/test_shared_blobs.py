@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -27,6 +28,8 @@ class _Objects(FolderObjects):
         self.break_after: list[int] = []
         """Pieces that come before each of the next reads breaks off."""
         self.down = False
+        self.listed: list[ObjectInfo] | None = None
+        """What a list says that began before the last change."""
         self.stuck = asyncio.Event()
         """Set when a read has given all its pieces but the last ones, which never come."""
         self.stick = False
@@ -35,6 +38,9 @@ class _Objects(FolderObjects):
         if self.down:
             raise UnavailableError("store is down")
         return await super().info(name)
+
+    async def list(self) -> list[ObjectInfo]:
+        return await super().list() if self.listed is None else self.listed
 
     async def read(self, name: str, *, offset: int = 0) -> AsyncIterator[bytes]:
         self.offsets.append(offset)
@@ -162,6 +168,22 @@ async def test_only_old_files_are_swept_from_the_store(objects: _Objects, tmp_pa
     assert [found.name for found in await objects.list()] == [DIGEST]
     await blobs.sweep(frozenset())
     assert await objects.list() == []
+
+
+async def test_a_file_that_is_stored_again_during_a_sweep_stays(objects: _Objects, tmp_path: Path) -> None:
+    """Somebody uploads, beside the sweep, what nobody has named for long; what another gateway removed is no error."""
+    (tmp_path / "gone").write_bytes(b"gone")
+    await objects.put("0" * 64, tmp_path / "gone")
+    clock = ManualClock(epoch_ms=(await objects.info(DIGEST)).written_ms)
+    clock.advance(25 * 3600)
+    blobs = SharedBlobs(objects, Blobs(tmp_path / "a", max_bytes=1), clock)
+    listed = await objects.list()
+    await objects.remove("0" * 64)
+    written_s = clock.epoch_ms() / 1000
+    os.utime(tmp_path / "shared" / DIGEST, (written_s, written_s))
+    objects.listed = listed
+    await blobs.sweep(frozenset())
+    assert [found.name for found in await FolderObjects(tmp_path / "shared").list()] == [DIGEST]
 
 
 async def test_a_sweep_leaves_what_other_processes_write(objects: _Objects, tmp_path: Path) -> None:
