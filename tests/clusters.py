@@ -115,6 +115,8 @@ class TestedCluster:
     etcd: EtcdCluster
     network: Network | None = None
     """Where each member has a place of its own, named as it is."""
+    blobs: str = ""
+    """Place of the model files where it is no folder of the test."""
     members: dict[str, Role] = field(default_factory=dict)
     _clients: dict[str, bettong.Client] = field(default_factory=dict)
 
@@ -208,7 +210,7 @@ class TestedCluster:
         if role == "gateway":
             command += ["--control-port", str(control)]
         if role != "router":
-            command += ["--blobs", f"file://{self.folder / 'blobs'}"]
+            command += ["--blobs", self.blobs or f"file://{self.folder / 'blobs'}"]
         if place is None:
             return Role(role, name, port, metrics, command, self.folder / f"{name}.log")
         # Listening everywhere and saying where, as members on hosts of their own do.
