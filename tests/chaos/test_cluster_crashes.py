@@ -8,6 +8,7 @@ The crash is a real one: the thread that runs the model is sent SIGSEGV while it
 import asyncio
 import contextlib
 import ctypes
+import itertools
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -18,7 +19,7 @@ import pytest
 from clusters import Role, TestedCluster, cluster
 from detector import MODEL, Detector
 from grpc import aio
-from loads import UNLIMITED, Load
+from loads import EXACT, UNLIMITED, Load
 from runs import report, seed
 
 from bettong_executor.quarantine import CRASHES
@@ -70,7 +71,7 @@ async def asked(tested: TestedCluster) -> AsyncIterator[Load]:
         stop = asyncio.Event()
 
         async def client(numbers: range) -> None:
-            for number in numbers:
+            for number in itertools.cycle(numbers):
                 if stop.is_set():
                     return
                 await load.send(number, timeout_s=20)
@@ -78,7 +79,7 @@ async def asked(tested: TestedCluster) -> AsyncIterator[Load]:
 
         async with asyncio.TaskGroup() as tasks:
             for start in range(2):
-                tasks.create_task(client(range(start, 100_000, 2)))
+                tasks.create_task(client(range(start, EXACT, 2)))
             yield load
             stop.set()
 
