@@ -71,6 +71,8 @@ def _run(role: str, flags: dict[str, Any]) -> None:
     import asyncio
     import os
 
+    # What gRPC logs of each connection that fails, in its own words, is in our errors and log lines once. Read when it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from bettong._cli.variables import warn_misspelled
     from bettong_kit.membership.settings import load_member_settings
 

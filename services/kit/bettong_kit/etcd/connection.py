@@ -21,6 +21,7 @@ from bettong_kit.errors import (
 )
 from bettong_kit.etcd.backoff import Backoff
 from bettong_kit.etcd.pb import rpc_pb2, rpc_pb2_grpc
+from bettong_kit.etcd.reasons import reason_of
 from bettong_kit.etcd.settings import EtcdSettings
 
 ReplyT = TypeVar("ReplyT")
@@ -155,7 +156,9 @@ class Connection:
 
     def _lost(self, limit_s: float, error: aio.AioRpcError) -> CoordinationLostError:
         servers = ", ".join(self.settings.endpoints)
-        return CoordinationLostError(f"etcd ({servers}) did not answer within {limit_s:g} s: {error.details()}")
+        return CoordinationLostError(
+            f"etcd ({servers}) did not answer within {limit_s:g} s: {reason_of(error.details() or '')}"
+        )
 
 
 def unanswered(reason: str) -> aio.AioRpcError:

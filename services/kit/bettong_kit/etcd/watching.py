@@ -14,6 +14,7 @@ from bettong_kit.etcd.backoff import Backoff
 from bettong_kit.etcd.client import KeyValue, key_value, prefix_end
 from bettong_kit.etcd.connection import Connection, may_pass, translated, unanswered
 from bettong_kit.etcd.pb import kv_pb2, rpc_pb2
+from bettong_kit.etcd.reasons import reason_of
 
 
 class CompactedError(Exception):
@@ -74,7 +75,7 @@ async def watch(connection: Connection, prefix: str, *, after: int) -> AsyncGene
             connection.leave(endpoint)
             if not lost:
                 lost = True
-                yield News(NewsKind.LOST, reason=error.details() or error.code().name)
+                yield News(NewsKind.LOST, reason=reason_of(error.details() or error.code().name))
             await asyncio.sleep(backoff.next_s())
 
 

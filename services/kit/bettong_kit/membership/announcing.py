@@ -209,7 +209,8 @@ class Announcement:
             return MemberReplacedError(f"{name} is not in the cluster any more")
         holder = from_entry(other)
         return MemberReplacedError(
-            f"{name} is in the cluster already, at {holder.address}; choose another name or stop that one"
+            f"{name} is in the cluster already, at {holder.address}; "
+            "stop that one, or give this one a name of its own (--name; else it has the host's)"
         )
 
     def _lose(self, error: BettongError) -> None:
