@@ -149,7 +149,9 @@ class ClusterReconciler:
         version = self._routes.version(wish.pipeline)
         state, reason = served.state, served.reason
         begins = before is None or before.state is not state or before.desired.version != wish.version
-        if begins and (behind := self._behind(wish, state)):
+        behind = self._behind(wish, state) if begins else None
+        self._progress.hold(wish.pipeline, held=behind is not None)
+        if behind is not None:
             if state is _STOPPED:
                 return
             state, reason = DeploymentState.STARTING, f"{behind.id} does not serve it yet"

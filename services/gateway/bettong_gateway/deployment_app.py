@@ -1,7 +1,9 @@
 """Use cases of deployments: ask for a version to serve, follow it, stop it."""
 
+import asyncio
+import contextlib
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from bettong_catalog.registry import Registry
 from bettong_domain.deployments import Deployment, DeploymentConfig, DeploymentState, Desired
@@ -14,6 +16,8 @@ from bettong_serving.ports import ModelEngine
 
 _LONGEST_WAIT_S = 30.0
 """How long an undeploy waits for requests in flight; they are answered even if it takes longer."""
+_SETTLE_S = 0.5
+"""How long who asks how a deployment stands waits for what comes by way of etcd; more than that takes only with a member in trouble."""
 
 
 class DeploymentApp:
@@ -74,11 +78,11 @@ class DeploymentApp:
         desired = await self._registry.shown.wish_for(pipeline)
         if desired is None:
             raise NotFoundError(f"pipeline '{pipeline[:100]}' was never deployed")
-        return self._observed(desired)
+        return (await self._settled([desired]))[0]
 
     async def list_deployments(self) -> list[Deployment]:
         """Return all deployments as they are now, ordered by pipeline."""
-        return [self._observed(desired) for desired in await self._registry.shown.wishes()]
+        return await self._settled(await self._registry.shown.wishes())
 
     def close(self) -> None:
         """Send those away who wait for a state that will not come; wishes stay."""
@@ -93,12 +97,29 @@ class DeploymentApp:
         deployment = self._observed(desired)
         return deployment if deployment.state is DeploymentState.RUNNING else None
 
-    def _observed(self, desired: Desired) -> Deployment:
+    async def _settled(self, wishes: Sequence[Desired]) -> list[Deployment]:
+        """Return how wishes stand, after a moment for what another gateway may have told already."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLE_S):
+                while any(map(self._may_lag, wishes)):
+                    await self._progress.changed()
+        return [self._observed(desired) for desired in wishes]
+
+    def _may_lag(self, desired: Desired) -> bool:
+        """Return whether others may know already what we shall say of a wish in a moment."""
+        return self._progress.is_held(desired.pipeline) or self._known(desired) is None
+
+    def _known(self, desired: Desired) -> Deployment | None:
+        """Return the state of a wish, None if the reconciler has not seen it."""
         latest = self._progress.get(desired.pipeline)
-        if latest is not None and (
-            latest.desired.revision >= desired.revision or _asks_the_same(latest.desired, desired)
-        ):
+        if latest is None or latest.desired.revision >= desired.revision or _asks_the_same(latest.desired, desired):
             return latest
+        return None
+
+    def _observed(self, desired: Desired) -> Deployment:
+        known, latest = self._known(desired), self._progress.get(desired.pipeline)
+        if known is not None:
+            return known
         # The wish is newer than what the reconciler has seen.
         serving = self._progress.serving_version(desired.pipeline)
         return Deployment(

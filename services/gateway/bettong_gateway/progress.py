@@ -15,6 +15,7 @@ class Progress:
 
     def __init__(self) -> None:
         self._latest: dict[str, Deployment] = {}
+        self._held: set[str] = set()
         self._changed = asyncio.Event()
         self._is_closed = False
 
@@ -38,7 +39,23 @@ class Progress:
     def forget(self, pipeline: str) -> None:
         """Drop what is known of a pipeline that was deleted."""
         self._latest.pop(pipeline, None)
+        self._held.discard(pipeline)
         self._wake_watchers()
+
+    def hold(self, pipeline: str, *, held: bool) -> None:
+        """Note whether all is done here for a wish, and only the word of others is missing that they have followed, too."""
+        if held:
+            self._held.add(pipeline)
+        else:
+            self._held.discard(pipeline)
+
+    def is_held(self, pipeline: str) -> bool:
+        """Return whether only the word of others is missing."""
+        return pipeline in self._held
+
+    async def changed(self) -> None:
+        """Wait until something is reported."""
+        await self._changed.wait()
 
     def keep_only(self, pipelines: Collection[str]) -> None:
         """Drop what is known of all other pipelines."""

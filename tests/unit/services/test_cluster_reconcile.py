@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from fakes.clock import ManualClock
@@ -17,6 +17,7 @@ from bettong_domain.deployments import Deployment, DeploymentConfig, DeploymentS
 from bettong_domain.hosts import Running
 from bettong_domain.models import BatchMode, Framework, Model, ModelConfig, ModelKey, Signature, TensorSpec
 from bettong_domain.pipelines import Pipeline, PipelineKey, Step
+from bettong_gateway import deployment_app
 from bettong_gateway.cluster_reconcile import ClusterReconciler, Myself, Notes
 from bettong_gateway.cluster_routes import Routes
 from bettong_gateway.deployment_app import DeploymentApp
@@ -224,6 +225,30 @@ async def test_a_deployment_runs_when_every_gateway_serves_it() -> None:
         assert not stopping.done()
         g.sight.say("gateway", "g2", other="1 ready")
         assert (await stopping).state is DeploymentState.STOPPED
+
+
+async def test_who_was_told_by_another_gateway_is_told_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one knows that all have followed; this one hears of that in a moment, and does not wait for it for ever."""
+    monkeypatch.setattr(deployment_app, "_SETTLE_S", 5.0)
+    async with gateway() as g:
+        g.sight.join("executor", "e1")
+        g.sight.join("gateway", "g2")
+        g.sight.say("gateway", "g2", other="1 ready")
+        await g.wish(await g.make("p", 1))
+        g.sight.say("executor", "e1", p="1 ready")
+        await when(lambda: g.progress.is_held("p"))
+        asked = asyncio.create_task(g.deployments.list_deployments())
+        g.sight.say("gateway", "g2", other="1 ready", p="1 ready")
+        assert [each.state for each in await asked] == [RUNNING]
+        await g.registry.change_wish("p", lambda wish: replace(wish, stopped=True))
+        await when(lambda: g.progress.is_held("p"))
+        asked = asyncio.create_task(g.deployments.list_deployments())
+        g.sight.say("gateway", "g2", other="1 ready")
+        assert [each.state for each in await asked] == [DeploymentState.STOPPED]
+        monkeypatch.setattr(deployment_app, "_SETTLE_S", 0.01)
+        await g.wish(PipelineKey("p", 1))
+        await when(lambda: g.progress.is_held("p"))
+        assert [each.state for each in await g.deployments.list_deployments()] == [STARTING]
 
 
 async def test_a_gateway_without_a_router_waits_for_the_routers() -> None:

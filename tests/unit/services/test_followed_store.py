@@ -17,6 +17,7 @@ from bettong_catalog.store import Entry, Transaction
 from bettong_domain.deployments import Deployment, DeploymentConfig, DeploymentState
 from bettong_domain.models import BatchMode, Framework, Model, ModelConfig, ModelKey, Signature, TensorSpec
 from bettong_domain.pipelines import PipelineKey
+from bettong_gateway import deployment_app
 from bettong_gateway.deployment_app import DeploymentApp
 from bettong_gateway.pipeline_app import PipelineApp
 from bettong_gateway.progress import Progress
@@ -140,8 +141,11 @@ async def model(registry: Registry) -> Model:
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["the same gateway", "another gateway"])
-async def test_what_was_acknowledged_is_there_for_the_next_change(etcd: Unreliable, *, same: bool) -> None:
+async def test_what_was_acknowledged_is_there_for_the_next_change(
+    etcd: Unreliable, monkeypatch: pytest.MonkeyPatch, *, same: bool
+) -> None:
     """However far the copy is behind, a model that was uploaded can be used, deployed, configured and deleted."""
+    monkeypatch.setattr(deployment_app, "_SETTLE_S", 0.01)
     clock = ManualClock()
     first = lagging(etcd, clock)
     second = first if same else lagging(etcd, clock)
