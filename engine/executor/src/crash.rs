@@ -2,12 +2,17 @@
 //!
 //! A model's native code can end the process. The handlers here write what the dying thread was running to a file that is
 //! open already, and let the signal do its work. A process that is killed from outside leaves no trace: nothing was at fault.
+//!
+//! A lane or compute thread that panics ends the process as well, where that is asked for: without it the process would serve
+//! less, and requests of that thread would wait for ever.
 
 use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::IntoRawFd;
+use std::panic::PanicHookInfo;
 use std::path::Path;
+use std::sync::Once;
 use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
 /// Signals by which a thread brings its own process down.
@@ -19,6 +24,9 @@ static RECORD: AtomicI32 = AtomicI32::new(-1);
 thread_local! {
     /// Start and length of the line to write if this thread dies now.
     static LINE: Cell<(*const u8, usize)> = const { Cell::new((std::ptr::null(), 0)) };
+
+    /// Whether this thread is a lane or a compute thread.
+    static IS_ENGINE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Notes what this thread runs, until it is dropped.
@@ -65,6 +73,48 @@ pub fn record_to(path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Note that this thread is one that the engine cannot do without.
+pub fn note_engine_thread() {
+    IS_ENGINE.set(true);
+}
+
+/// From now on, end the process when a lane or compute thread panics; whoever watches over it starts another. Panics of other
+/// threads are left to the hook that was there before.
+pub fn abort_on_panic() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !IS_ENGINE.try_with(Cell::get).unwrap_or(false) {
+                return before(panic);
+            }
+            bettong_telemetry::log::at_once(|| log_panic(panic));
+            std::process::abort();
+        }));
+    });
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or_default();
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let reason = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or_default();
+    let running = running_line();
+    tracing::error!(event = "engine_panicked", thread, place, reason, running = running.trim_end());
+}
+
+/// What this thread runs.
+fn running_line() -> String {
+    let (line, len) = LINE.get();
+    if line.is_null() {
+        return String::new();
+    }
+    // SAFETY: the line is borrowed by whoever noted it, and this thread is still in there.
+    String::from_utf8_lossy(unsafe { std::slice::from_raw_parts(line, len) }).into_owned()
 }
 
 extern "C" fn on_fatal(signal: libc::c_int) {

@@ -8,6 +8,7 @@ use bettong_frame::{Dispatch, Reactors, Result, Task};
 use bettong_telemetry::PipelineMetrics;
 use tokio::sync::mpsc;
 
+use crate::crash;
 use crate::lane::{LaneTask, Lanes, Message};
 use crate::pool::Pool;
 use crate::program::{Program, ProgramSpec, ProgramTarget, Surroundings};
@@ -103,6 +104,7 @@ fn start_lane(
 ) -> std::io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     std::thread::Builder::new().name(format!("bettong-lane-{index}")).spawn(move || {
+        crash::note_engine_thread();
         runtime.block_on(async move {
             // The lane is a task like its connections, so that the scheduler runs it after those that were ready first.
             let _ = tokio::spawn(LaneTask::install(index, lanes, inbox, spin)).await;

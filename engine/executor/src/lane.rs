@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bettong_frame::{Error, ErrorKind, Request, Task};
+use bettong_frame::{Request, Task};
 use tokio::sync::mpsc;
 
 use crate::batch::Runner;
 use crate::program::Program;
-use crate::queue::Queue;
+use crate::queue::{Queue, Taken, fail_stopping};
 
 /// A lane hands requests to an idle one when what waits would take longer than this.
 const HAND_OVER_NS: u64 = 1_000_000;
@@ -89,7 +89,7 @@ struct Lane {
     lanes: Arc<Lanes>,
     queues: RefCell<Queues>,
     runner: RefCell<Runner>,
-    batch: RefCell<Vec<Request>>,
+    taken: RefCell<Taken>,
     /// Wakes the lane's task; taken by the first request of a turn.
     waker: Cell<Option<Waker>>,
 }
@@ -126,6 +126,12 @@ pub fn submit(program: &Arc<Program>, request: Request) {
 #[inline]
 pub fn current(lanes: &Lanes) -> Option<usize> {
     LANE.with(|lane| lane.get().filter(|lane| std::ptr::eq(&raw const *lane.lanes, lanes)).map(|lane| lane.index))
+}
+
+/// Whether this thread is a lane.
+pub fn is_here() -> bool {
+    // Not while the thread's own storage is taken down: it is no lane any more by then.
+    LANE.try_with(|lane| lane.get().is_some()).unwrap_or(false)
 }
 
 impl Lane {
@@ -188,14 +194,15 @@ impl Lane {
 
     /// Run one batch of the program whose turn it is. Return whether more wait.
     fn run_one(&self) -> bool {
-        let mut batch = self.batch.take();
+        let mut taken = self.taken.take();
         let formed = Instant::now();
-        let Some((program, rows)) = self.take_batch(formed, &mut batch) else { return false };
-        if !batch.is_empty() {
-            self.runner.borrow_mut().run_batch(&program, &mut batch, formed);
+        let Some((program, rows)) = self.take_batch(formed, &mut taken) else { return false };
+        taken.answer_dropped();
+        if !taken.batch.is_empty() {
+            self.runner.borrow_mut().run_batch(&program, &mut taken.batch, formed);
         }
         self.unload(rows);
-        self.batch.replace(batch);
+        self.taken.replace(taken);
         let mut queues = self.queues.borrow_mut();
         if queues.by_program.get(&program.id).is_some_and(|entry| entry.forgotten) {
             let_go(&mut queues, program.id);
@@ -204,14 +211,14 @@ impl Lane {
     }
 
     /// The batch whose turn it is, with the rows that it took from the queue (some of which may have been dropped).
-    fn take_batch(&self, now: Instant, batch: &mut Vec<Request>) -> Option<(Arc<Program>, usize)> {
+    fn take_batch(&self, now: Instant, taken: &mut Taken) -> Option<(Arc<Program>, usize)> {
         let mut queues = self.queues.borrow_mut();
         let Queues { by_program, ready } = &mut *queues;
         let id = ready.pop_front()?;
         let entry = by_program.get_mut(&id)?;
         let program = entry.program.clone();
         let before = entry.queue.rows();
-        entry.queue.take_batch(&program.batch_limits(now), batch);
+        entry.queue.take_batch(&program.batch_limits(now), taken);
         let rows = before - entry.queue.rows();
         if entry.queue.is_empty() {
             entry.listed = false;
@@ -229,11 +236,9 @@ impl Lane {
             Message::Submit(program, request) => self.enqueue(&program, *request),
             Message::Forget(id) => let_go(&mut self.queues.borrow_mut(), id),
             Message::Stop => {
-                for entry in self.queues.borrow_mut().by_program.values_mut() {
-                    for request in entry.queue.drain() {
-                        request.reply.answer(Err(Error::new(ErrorKind::Unavailable, "the server is stopping")));
-                    }
-                }
+                let waiting: Vec<_> =
+                    self.queues.borrow_mut().by_program.values_mut().map(|entry| entry.queue.take_all()).collect();
+                waiting.into_iter().for_each(fail_stopping);
                 return Poll::Ready(());
             }
         }
@@ -247,9 +252,7 @@ fn let_go(queues: &mut Queues, id: u64) {
     let MapEntry::Occupied(mut found) = queues.by_program.entry(id) else { return };
     found.get_mut().forgotten = true;
     if found.get().queue.is_empty() {
-        let program = found.remove().program;
-        // Models are freed elsewhere: that of a large one takes long.
-        tokio::task::spawn_blocking(move || drop(program));
+        found.remove();
     }
 }
 
@@ -287,7 +290,7 @@ impl LaneTask {
                 lanes,
                 queues: RefCell::default(),
                 runner: RefCell::default(),
-                batch: RefCell::default(),
+                taken: RefCell::default(),
                 waker: Cell::default(),
             });
         });

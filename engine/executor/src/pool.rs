@@ -1,7 +1,8 @@
 //! Compute threads for what would hold a lane up: slow models and large requests.
 //!
 //! Requests wait in their program's own queue; the pool's list holds programs that have some. A thread that becomes free
-//! takes the next program and a batch of what waits by then: batching is natural here too.
+//! takes the next program and a batch of what waits by then: batching is natural here too. What takes long to free is freed
+//! here as well.
 
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicUsize;
@@ -10,11 +11,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use bettong_frame::{Error, ErrorKind, Request};
+use bettong_frame::Request;
 
 use crate::batch::Runner;
-use crate::program::Program;
-use crate::queue::Queue;
+use crate::crash;
+use crate::program::{Program, StepSpec};
+use crate::queue::{Taken, fail_stopping};
 
 /// Threads that run batches, and the programs that wait for one.
 #[derive(Default)]
@@ -27,7 +29,15 @@ pub struct Pool {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Arc<Program>>,
+    /// Models that nobody runs any more.
+    unused: Vec<Vec<StepSpec>>,
     stopped: bool,
+}
+
+/// What a thread does next.
+enum Work {
+    Run(Arc<Program>),
+    Free(Vec<StepSpec>),
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -41,7 +51,10 @@ impl Pool {
         (0..threads)
             .map(|index| {
                 let pool = self.clone();
-                std::thread::Builder::new().name(format!("bettong-compute-{index}")).spawn(move || pool.work())
+                std::thread::Builder::new().name(format!("bettong-compute-{index}")).spawn(move || {
+                    crash::note_engine_thread();
+                    pool.work();
+                })
             })
             .collect()
     }
@@ -65,41 +78,63 @@ impl Pool {
         let mut state = lock(&self.state);
         if state.stopped {
             drop(state);
-            return fail_all(&mut lock(&program.pooled));
+            return fail_all(program);
         }
         state.waiting.push_back(program.clone());
         drop(state);
         self.work.notify_one();
     }
 
-    fn next(&self) -> Option<Arc<Program>> {
+    /// Free the models of *steps* on one of the threads, or here when there are none any more.
+    pub fn free(&self, steps: Vec<StepSpec>) {
+        let mut state = lock(&self.state);
+        if !state.stopped {
+            state.unused.push(steps);
+            drop(state);
+            self.work.notify_one();
+        }
+    }
+
+    fn next(&self) -> Option<Work> {
         let mut state = lock(&self.state);
         loop {
             if state.stopped {
                 return None;
             }
+            // First, because their memory may be what the next model is short of.
+            if let Some(steps) = state.unused.pop() {
+                return Some(Work::Free(steps));
+            }
             if let Some(program) = state.waiting.pop_front() {
-                return Some(program);
+                return Some(Work::Run(program));
             }
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     fn work(&self) {
-        let (mut runner, mut batch) = (Runner::default(), Vec::new());
-        while let Some(program) = self.next() {
+        let (mut runner, mut taken) = (Runner::default(), Taken::default());
+        while let Some(work) = self.next() {
+            let program = match work {
+                Work::Run(program) => program,
+                Work::Free(steps) => {
+                    drop(steps);
+                    continue;
+                }
+            };
             // Cleared before the queue is read: a request that comes later schedules the program again.
             program.scheduled.store(false, Release);
             let formed = Instant::now();
             let mut queue = lock(&program.pooled);
-            queue.take_batch(&program.batch_limits(formed), &mut batch);
+            queue.take_batch(&program.batch_limits(formed), &mut taken);
             let more = !queue.is_empty();
             drop(queue);
             if more {
                 self.schedule(&program);
             }
-            if !batch.is_empty() {
-                runner.run_batch(&program, &mut batch, formed);
+            taken.answer_dropped();
+            if !taken.batch.is_empty() {
+                runner.run_batch(&program, &mut taken.batch, formed);
             }
         }
     }
@@ -108,17 +143,21 @@ impl Pool {
     pub fn stop(&self) {
         let mut state = lock(&self.state);
         state.stopped = true;
-        let waiting = std::mem::take(&mut state.waiting);
+        let (waiting, unused) = (std::mem::take(&mut state.waiting), std::mem::take(&mut state.unused));
         drop(state);
+        drop(unused);
         self.work.notify_all();
         for program in waiting {
-            fail_all(&mut lock(&program.pooled));
+            fail_all(&program);
         }
     }
 }
 
-fn fail_all(queue: &mut Queue) {
-    for request in queue.drain() {
-        request.reply.answer(Err(Error::new(ErrorKind::Unavailable, "the server is stopping")));
-    }
+/// Fail what waits for *program*, which was scheduled and is run no more.
+#[cold]
+fn fail_all(program: &Program) {
+    // Cleared first, as before a batch is taken: a request that comes later is scheduled again, and fails like these.
+    program.scheduled.store(false, Release);
+    let waiting = lock(&program.pooled).take_all();
+    fail_stopping(waiting);
 }

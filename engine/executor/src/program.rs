@@ -187,6 +187,15 @@ impl Program {
     }
 }
 
+impl Drop for Program {
+    /// Whoever lets a program go last may be a lane, and releasing a session takes milliseconds to seconds.
+    fn drop(&mut self) {
+        if lane::is_here() {
+            self.pool.free(std::mem::take(&mut self.spec.steps));
+        }
+    }
+}
+
 /// A handle on a program that takes its requests. Once it is dropped nothing more comes, and lanes let the program go.
 pub struct ProgramTarget(pub(crate) Arc<Program>);
 

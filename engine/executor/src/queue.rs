@@ -24,6 +24,25 @@ impl BatchLimits {
     }
 }
 
+/// What was taken from a queue at one time. Dropped requests are answered by whoever took them, once the queue is free
+/// again: an answer may lead to the next request of the same program.
+#[derive(Default)]
+pub struct Taken {
+    /// To be run together.
+    pub batch: Vec<Request>,
+    dropped: Vec<(Request, Error)>,
+}
+
+impl Taken {
+    /// Answer what is not run.
+    #[inline]
+    pub fn answer_dropped(&mut self) {
+        if !self.dropped.is_empty() {
+            self.dropped.drain(..).for_each(|(request, error)| request.reply.answer(Err(error)));
+        }
+    }
+}
+
 /// A bounded queue, counted in rows.
 #[derive(Default)]
 pub struct Queue {
@@ -49,9 +68,10 @@ impl Queue {
     }
 
     /// Take a batch from the front: at least one request, as many as *limits* allow. Those whose deadline passed, would pass
-    /// before they are run, or whose client left are answered and left out.
-    pub fn take_batch(&mut self, limits: &BatchLimits, batch: &mut Vec<Request>) {
+    /// before they are run, or whose client left are dropped.
+    pub fn take_batch(&mut self, limits: &BatchLimits, taken: &mut Taken) {
         let (mut rows, mut earliest) = (0, None);
+        let Taken { batch, dropped } = taken;
         while let Some(request) = self.waiting.front() {
             let due = [earliest, request.deadline].into_iter().flatten().min();
             let joined = rows + request.rows;
@@ -64,22 +84,24 @@ impl Queue {
                 break;
             }
             let hopeless = !limits.in_time(request.rows, request.deadline) && self.waiting.len() > 1;
-            let Some(request) = self.waiting.pop_front() else { break };
+            let Some(mut request) = self.waiting.pop_front() else { break };
             self.rows -= request.rows;
-            if hopeless {
-                // Others wait that can still be answered in time. Alone it is run, because the estimate may be wrong.
-                request.reply.answer(Err(deadline_exceeded()));
-            } else if let Some(request) = still_wanted(request, limits.now) {
-                (rows, earliest) = (rows + request.rows, due);
-                batch.push(request);
+            // Others wait that can still be answered in time. Alone it is run, because the estimate may be wrong.
+            let late = hopeless.then(deadline_exceeded);
+            match late.or_else(|| unwanted(&mut request, limits.now)) {
+                Some(error) => dropped.push((request, error)),
+                None => {
+                    (rows, earliest) = (rows + request.rows, due);
+                    batch.push(request);
+                }
             }
         }
     }
 
-    /// Everything that waits, for answering it at the end.
-    pub fn drain(&mut self) -> impl Iterator<Item = Request> {
+    /// Everything that waits, for [`fail_stopping`].
+    pub fn take_all(&mut self) -> VecDeque<Request> {
         self.rows = 0;
-        self.waiting.drain(..)
+        std::mem::take(&mut self.waiting)
     }
 }
 
@@ -88,17 +110,20 @@ fn can_join(one: &Request, other: &Request) -> bool {
     one.inputs.iter().zip(&other.inputs).all(|(a, b)| a.shape.get(1..) == b.shape.get(1..))
 }
 
-/// *request*, unless its deadline passed or its client left; then it is answered.
-pub fn still_wanted(mut request: Request, now: Instant) -> Option<Request> {
+/// Why *request* need not be run, if so: its deadline passed, or its client left.
+pub fn unwanted(request: &mut Request, now: Instant) -> Option<Error> {
     if request.deadline.is_some_and(|deadline| deadline <= now) {
-        request.reply.answer(Err(deadline_exceeded()));
-        return None;
+        return Some(deadline_exceeded());
     }
-    if request.reply.is_abandoned() {
-        request.reply.answer(Err(Error::new(ErrorKind::Cancelled, "the client left before its request was run")));
-        return None;
+    let left = request.reply.is_abandoned();
+    left.then(|| Error::new(ErrorKind::Cancelled, "the client left before its request was run"))
+}
+
+/// Answer *requests*, which were never run: the server is stopping.
+pub fn fail_stopping(requests: VecDeque<Request>) {
+    for request in requests {
+        request.reply.answer(Err(Error::new(ErrorKind::Unavailable, "the server is stopping")));
     }
-    Some(request)
 }
 
 /// The answer to a request that waited too long.

@@ -27,6 +27,16 @@ struct Doubler {
     info: ModelInfo,
     runs: AtomicUsize,
     gate: Option<Arc<Gate>>,
+    /// Told the name of the thread that frees it.
+    freed: Option<mpsc::Sender<String>>,
+}
+
+impl Drop for Doubler {
+    fn drop(&mut self) {
+        if let Some(freed) = &self.freed {
+            let _ = freed.send(std::thread::current().name().unwrap_or_default().to_owned());
+        }
+    }
 }
 
 /// Holds every run until it is opened, and tells when one has come.
@@ -47,8 +57,12 @@ impl Gate {
     }
 
     fn wait_for_run(&self) {
+        self.wait_for_runs(1);
+    }
+
+    fn wait_for_runs(&self, count: usize) {
         let mut state = self.state.lock().unwrap();
-        while state.0 == 0 {
+        while state.0 < count {
             state = self.changed.wait(state).unwrap();
         }
     }
@@ -83,7 +97,7 @@ struct Served {
     target: Arc<dyn Dispatch>,
     model: Arc<Doubler>,
     metrics: Arc<PipelineMetrics>,
-    _executor: Executor,
+    executor: Executor,
 }
 
 struct Setup {
@@ -93,12 +107,13 @@ struct Setup {
     mode: BatchMode,
     steps: usize,
     max_queue_rows: usize,
+    freed: Option<mpsc::Sender<String>>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let row_time = Some(Duration::from_micros(1));
-        Self { lanes: 2, row_time, gate: None, mode: BatchMode::Rows, steps: 1, max_queue_rows: 1 << 20 }
+        Self { lanes: 2, row_time, gate: None, mode: BatchMode::Rows, steps: 1, max_queue_rows: 1 << 20, freed: None }
     }
 }
 
@@ -114,7 +129,7 @@ impl Setup {
         let executor = Executor::start(&config).unwrap();
         let info =
             ModelInfo { inputs: vec![spec("x")], outputs: vec![spec("y")], batch_mode: self.mode, row_time: self.row_time };
-        let model = Arc::new(Doubler { info, runs: AtomicUsize::new(0), gate: self.gate });
+        let model = Arc::new(Doubler { info, runs: AtomicUsize::new(0), gate: self.gate, freed: self.freed });
         let source = |step: usize| if step == 0 { Source::Input(0) } else { Source::Step { step: step - 1, output: 0 } };
         let steps = (0..self.steps).map(|step| StepSpec { model: model.clone(), inputs: vec![source(step)] }).collect();
         let signature = Signature {
@@ -131,7 +146,7 @@ impl Setup {
         };
         let metrics = Registry::default().pipeline("p", "1", &[("m".into(), 1)]);
         let target = executor.program(spec, metrics.clone()).unwrap();
-        Served { target, model, metrics, _executor: executor }
+        Served { target, model, metrics, executor }
     }
 }
 
@@ -360,7 +375,7 @@ fn models_are_freed_once_their_program_is_dropped_and_its_requests_are_answered(
         for number in 0..waiting {
             served.target.submit(client.request(number, &[1.0]));
         }
-        let Served { target, model, metrics: _, _executor } = served;
+        let Served { target, model, metrics: _, executor: _executor } = served;
         if waiting == 0 {
             gate.open();
             client.take(1);
@@ -387,7 +402,7 @@ fn programs_whose_sources_do_not_exist_are_refused() {
     })
     .unwrap();
     let info = ModelInfo { inputs: vec![spec("x")], outputs: vec![spec("y")], batch_mode: BatchMode::Rows, row_time: None };
-    let model = Arc::new(Doubler { info, runs: AtomicUsize::new(0), gate: None });
+    let model = Arc::new(Doubler { info, runs: AtomicUsize::new(0), gate: None, freed: None });
     for (input, output) in
         [(Source::Input(1), Source::Step { step: 0, output: 0 }), (Source::Input(0), Source::Step { step: 1, output: 0 })]
     {
@@ -399,5 +414,110 @@ fn programs_whose_sources_do_not_exist_are_refused() {
         let steps = vec![StepSpec { model: model.clone(), inputs: vec![input] }];
         let spec = ProgramSpec { signature, steps, outputs: vec![output], max_batch_rows: 1, max_batch_delay: Duration::ZERO };
         assert!(executor.program(spec, Registry::default().pipeline("p", "1", &[])).is_err());
+    }
+}
+
+/// Asks again when its request fails, as something between a client and a queue may.
+struct Persistent {
+    target: Arc<dyn Dispatch>,
+    next: Option<Request>,
+    first: Waiter,
+}
+
+impl Reply for Persistent {
+    fn is_abandoned(&mut self) -> bool {
+        self.first.left
+    }
+
+    fn answer(mut self: Box<Self>, outcome: Result<Answer>) {
+        if let Some(next) = self.next.take() {
+            self.target.submit(next);
+        }
+        Box::new(self.first).answer(outcome);
+    }
+}
+
+/// A request that has left its queue for good, and whose failure brings request *number* into it.
+fn persistent(served: &Served, client: &Client, number: usize) -> Request {
+    let first = Waiter { number: 1_000 + number, outcomes: client.sender.clone(), left: true };
+    let next = Some(client.request(number, &[1.0]));
+    let reply = Box::new(Persistent { target: served.target.clone(), next, first });
+    Request { reply, ..client.request(0, &[1.0]) }
+}
+
+#[test]
+fn a_failure_may_lead_to_the_next_request_of_the_same_program() {
+    // On a lane and on compute threads: neither may hold its queue while it answers.
+    for row_time in [Duration::from_micros(1), Duration::from_millis(2)] {
+        let gate = Arc::new(Gate::default());
+        let served = Setup { lanes: 1, row_time: Some(row_time), gate: Some(gate.clone()), ..Setup::default() }.serve();
+        let client = Client::new();
+        served.target.submit(client.request(0, &[0.0]));
+        gate.wait_for_run();
+        served.target.submit(persistent(&served, &client, 1));
+        gate.open();
+        let kinds: Vec<_> =
+            sorted(client.take(3)).into_iter().map(|(_, outcome)| outcome.err().map(|error| error.kind)).collect();
+        assert_eq!(vec![None, None, Some(ErrorKind::Cancelled)], kinds);
+    }
+}
+
+fn sorted(mut outcomes: Vec<(usize, Result<Answer>)>) -> Vec<(usize, Result<Answer>)> {
+    outcomes.sort_by_key(|(number, _)| *number);
+    outcomes
+}
+
+/// Two compute threads at the gate, and a request that waits, and fails when the executor is closed.
+fn closed_with_compute_threads_at_the_gate(check: impl FnOnce(&Served, &Client)) {
+    let gate = Arc::new(Gate::default());
+    let served = Setup { row_time: Some(Duration::from_millis(2)), gate: Some(gate.clone()), ..Setup::default() }.serve();
+    let client = Client::new();
+    for number in 0..2 {
+        served.target.submit(client.request(number, &[0.0]));
+        gate.wait_for_runs(number + 1);
+    }
+    served.target.submit(persistent(&served, &client, 2));
+    std::thread::scope(|scope| {
+        scope.spawn(|| served.executor.close());
+        // What waits fails while the threads are still at the gate.
+        let failed = sorted(client.take(2));
+        assert_eq!(vec![2, 1_002], failed.iter().map(|(number, _)| *number).collect::<Vec<_>>());
+        assert!(failed.iter().all(|(_, outcome)| outcome.as_ref().is_err_and(|error| error.kind == ErrorKind::Unavailable)));
+        check(&served, &client);
+        gate.open();
+    });
+    assert!(client.take(2).iter().all(|(_, outcome)| outcome.is_ok()));
+}
+
+#[test]
+fn a_failure_at_the_end_may_lead_to_the_next_request() {
+    closed_with_compute_threads_at_the_gate(|_, _| ());
+}
+
+#[test]
+fn requests_that_come_after_the_end_are_answered() {
+    closed_with_compute_threads_at_the_gate(|served, client| {
+        for number in 10..13 {
+            served.target.submit(client.request(number, &[1.0]));
+            let (_, outcome) = client.take(1).remove(0);
+            assert_eq!(ErrorKind::Unavailable, outcome.unwrap_err().kind);
+        }
+    });
+}
+
+#[test]
+fn models_are_never_freed_on_a_lane() {
+    for row_time in [Duration::from_micros(1), Duration::from_millis(2)] {
+        let (sender, freed) = mpsc::channel();
+        let served = Setup { lanes: 1, row_time: Some(row_time), freed: Some(sender), ..Setup::default() }.serve();
+        let client = Client::new();
+        served.target.submit(client.request(0, &[0.0]));
+        client.take(1);
+        // As when the last request of a version that was replaced is answered.
+        let Served { target, model, executor, .. } = served;
+        drop(model);
+        executor.reactors().spawn(0, Box::pin(async move { drop(target) }));
+        let thread = freed.recv_timeout(Duration::from_secs(20)).expect("the model is freed");
+        assert!(thread.starts_with("bettong-compute"), "freed on {thread}");
     }
 }

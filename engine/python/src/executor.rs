@@ -139,6 +139,8 @@ impl Executor {
     #[new]
     fn new(py: Python<'_>, config: &[u8]) -> PyResult<Self> {
         let config: internal::ExecutorConfig = decode("ExecutorConfig", config).map_err(|error| from_frame(&error))?;
+        // Here, because only servers make one: a program in a user's own process (`Local`) has no threads of ours.
+        crash::abort_on_panic();
         py.detach(|| Core::start(&config)).map(|core| Self { core: Arc::new(core) })
     }
 

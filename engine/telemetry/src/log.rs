@@ -67,6 +67,12 @@ fn install() {
     }
 }
 
+/// Write what *say* logs at once, from this thread: for the last words of a process, which the writer would not get to.
+pub fn at_once(say: impl FnOnce()) {
+    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr);
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), say);
+}
+
 fn rank(level: tracing::Level) -> u8 {
     match level {
         tracing::Level::ERROR => ERROR,
