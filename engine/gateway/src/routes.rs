@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use bettong_frame::{Error, ErrorKind, Result, Route};
-use bettong_telemetry::PipelineMetrics;
+use bettong_telemetry::{PipelineMetrics, Registry};
 
 use crate::retired::Retired;
 
@@ -91,8 +91,9 @@ impl Routes {
         &self.retired
     }
 
-    /// Apply *change* as a whole; requests see the table before or after it.
-    pub fn apply(&self, change: Change) -> Result<()> {
+    /// Apply *change* as a whole; requests see the table before or after it. *registry* counts what serves after it, however
+    /// many changes come at once.
+    pub fn apply(&self, change: Change, registry: &Registry) -> Result<()> {
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.current.load_full();
         if change.revision <= before.revision {
@@ -103,6 +104,7 @@ impl Routes {
         let mut replaced: Vec<Arc<Entry>> = Vec::new();
         for name in change.stop {
             table.unavailable.remove(&name);
+            registry.forget(&name);
             replaced.extend(table.by_name.remove(name.as_str()));
         }
         for (name, reason) in change.unavailable {
@@ -110,6 +112,7 @@ impl Routes {
         }
         for entry in change.serve {
             table.unavailable.remove(&*entry.route.pipeline);
+            registry.keep_only(&entry.metrics);
             replaced.extend(table.by_name.insert(entry.route.pipeline.clone(), Arc::new(entry)));
         }
         self.current.store(Arc::new(table));

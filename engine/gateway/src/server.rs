@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::admission::Limits;
 use crate::control::Control;
-use crate::routes::{Change, Entry};
+use crate::routes::Change;
 use crate::shared::{Phase, Registered, Settings, Shared};
 use crate::streams::Streams;
 use crate::{connection, http1};
@@ -129,16 +129,7 @@ impl Gateway {
 
     /// Change what is served.
     pub fn apply(&self, change: Change) -> Result<()> {
-        let stopped = change.stop.clone();
-        let served: Vec<(Arc<str>, Arc<str>)> =
-            change.serve.iter().map(|entry: &Entry| (entry.route.pipeline.clone(), entry.route.version.clone())).collect();
-        self.shared.routes.apply(change)?;
-        for name in &stopped {
-            self.shared.registry.forget(name);
-        }
-        for (pipeline, version) in &served {
-            self.shared.registry.keep_only(pipeline, version);
-        }
+        self.shared.routes.apply(change, &self.shared.registry)?;
         self.shared.announce();
         Ok(())
     }

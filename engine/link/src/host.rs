@@ -45,22 +45,23 @@ impl Host {
         Self { hosted: ArcSwap::default(), changing: Mutex::default(), names, registry, max_calls, rows: Arc::default() }
     }
 
-    /// Run *serve* from now on, and *stop*, by pipeline and version, no more. Calls see the state before or after it.
+    /// Run *serve* from now on, and *stop*, by pipeline and version, no more. Calls see the state before or after it, and what
+    /// is counted follows, however many changes come at once.
     pub fn change(&self, serve: Vec<(String, String, Hosted)>, stop: &[(String, String)]) {
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut table = Table::clone(&self.hosted.load());
         table.retain(|_, (name, _)| {
             !stop.iter().any(|(pipeline, version)| **pipeline == *name.pipeline && **version == *name.version)
         });
+        for (pipeline, version) in stop {
+            self.registry.forget_version(pipeline, version);
+        }
         for (pipeline, version, hosted) in serve {
+            self.registry.keep(&hosted.metrics);
             let name = self.names.intern(&pipeline, &version);
             table.insert(name.index, (name, Arc::new(hosted)));
         }
         self.hosted.store(Arc::new(table));
-    }
-
-    fn waiting_rows(&self) -> u32 {
-        self.rows.load(Relaxed) as u32
     }
 
     #[inline]
@@ -92,6 +93,10 @@ fn inputs(signature: &Signature, call: &Inbound) -> Result<Tensors> {
 }
 
 impl Calls for Host {
+    fn waiting_rows(&self) -> u32 {
+        self.rows.load(Relaxed) as u32
+    }
+
     #[inline]
     fn take(&self, call: Inbound) {
         let hosted = match self.find(&call.name) {

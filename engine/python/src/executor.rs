@@ -112,9 +112,6 @@ impl Core {
         let serve = update.serve.iter().map(hosted).collect::<bettong_frame::Result<Vec<_>>>()?;
         let stop: Vec<(String, String)> = update.stop.iter().map(|key| (key.pipeline.clone(), key.version.to_string())).collect();
         self.host.change(serve, &stop);
-        for (pipeline, version) in &stop {
-            self.registry.forget_version(pipeline, version);
-        }
         Ok(())
     }
 }

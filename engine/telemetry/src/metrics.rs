@@ -274,10 +274,23 @@ impl Registry {
         all.retain(|metrics| metrics.pipeline != pipeline);
     }
 
-    /// Forget versions of *pipeline* other than *version*.
-    pub fn keep_only(&self, pipeline: &str, version: &str) {
+    /// Count *served* and no other version of its pipeline; also if it was forgotten since it was made, because something
+    /// else of the pipeline has ended meanwhile.
+    pub fn keep_only(&self, served: &Arc<PipelineMetrics>) {
+        self.replace(served, |metrics| metrics.pipeline == served.pipeline);
+    }
+
+    /// Count *served* besides other versions of its pipeline, also if it was forgotten since it was made.
+    pub fn keep(&self, served: &Arc<PipelineMetrics>) {
+        self.replace(served, |metrics| metrics.pipeline == served.pipeline && metrics.version == served.version);
+    }
+
+    fn replace(&self, served: &Arc<PipelineMetrics>, replaced: impl Fn(&PipelineMetrics) -> bool) {
         let mut all = self.pipelines.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        all.retain(|metrics| metrics.pipeline != pipeline || metrics.version == version);
+        all.retain(|metrics| Arc::ptr_eq(metrics, served) || !replaced(metrics));
+        if !all.iter().any(|metrics| Arc::ptr_eq(metrics, served)) {
+            all.push(served.clone());
+        }
     }
 
     /// Forget *version* of *pipeline*.
@@ -321,9 +334,25 @@ mod tests {
         registry.pipeline("a", "1", &[]).ok.add(2);
         registry.pipeline("a", "2", &[]);
         assert_eq!(2, registry.pipeline("a", "1", &[]).ok.get());
-        registry.keep_only("a", "2");
+        registry.keep_only(&registry.pipeline("a", "2", &[]));
         assert_eq!(0, registry.pipeline("a", "1", &[]).ok.get());
         registry.forget("a");
         assert!(registry.pipelines().is_empty());
+    }
+
+    #[test]
+    fn what_serves_is_counted_whatever_was_forgotten_since_it_was_made() {
+        let registry = Registry::default();
+        let (first, second) = (registry.pipeline("a", "1", &[]), registry.pipeline("a", "2", &[]));
+        registry.forget("a");
+        registry.keep(&first);
+        registry.keep(&second);
+        assert_eq!(2, registry.pipelines().len());
+        registry.forget_version("a", "1");
+        let anew = registry.pipeline("a", "1", &[]);
+        registry.keep(&first);
+        assert!(!registry.pipelines().iter().any(|metrics| Arc::ptr_eq(metrics, &anew)));
+        registry.keep_only(&first);
+        assert!(matches!(&registry.pipelines()[..], [only] if Arc::ptr_eq(only, &first)));
     }
 }
