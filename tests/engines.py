@@ -6,6 +6,7 @@ Each role has lanes and a data port of its own, so that they meet over sockets a
 import contextlib
 import importlib.util
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,10 @@ from bettong.v1 import models_pb2
 CLUSTER = "tested"
 
 Address: TypeAlias = str
+
+NAMES: dict[Address, str] = {}
+"""Role and name that whoever listens there says in its hello; tables must name the same."""
+
 Places: TypeAlias = Sequence[int]
 
 
@@ -93,7 +98,10 @@ class Role:
         places = range(len(peers))
         table = pb.ForwardingTable(
             revision=next(self._revision),
-            peers=[pb.Peer(name=f"peer/{at}", address=address, epoch=1) for at, address in enumerate(peers)],
+            peers=[
+                pb.Peer(name=NAMES.get(address, f"peer/{at}"), address=address, epoch=1)
+                for at, address in enumerate(peers)
+            ],
             replicas=[pb.Replicas(pipeline=one.pipeline, version=one.version, peers=places) for one in all_of],
             any=places if any_of else (),
         )
@@ -111,21 +119,28 @@ class Roles:
 
     def __init__(self) -> None:
         self._running = contextlib.ExitStack()
+        self._count: Counter[str] = Counter()
 
-    def executor(self, *, lanes: int = 1, **config: int) -> Role:
-        return self._start("executor", pb.LINK_SERVICE_EXECUTOR, self._lanes(lanes, **config))
+    def executor(self, *, lanes: int = 1, cluster: str = CLUSTER, **config: int) -> Role:
+        identity = self._identity("executor", cluster)
+        return self._start(identity, pb.LINK_SERVICE_EXECUTOR, self._lanes(lanes, **config))
 
     def router(self, *, silence_ms: int = 0) -> Role:
-        executor = self._lanes(1)
-        return self._start("router", pb.LINK_SERVICE_ROUTER, executor, _forwarder(executor, "router", silence_ms))
+        executor, identity = self._lanes(1), self._identity("router")
+        return self._start(identity, pb.LINK_SERVICE_ROUTER, executor, _forwarder(executor, identity, silence_ms))
 
     def gateway(self, *, lanes: int = 1, silence_ms: int = 0) -> Role:
-        executor = self._lanes(lanes)
-        return self._start("gateway", pb.LINK_SERVICE_NONE, executor, _forwarder(executor, "gateway", silence_ms))
+        executor, identity = self._lanes(lanes), self._identity("gateway")
+        return self._start(identity, pb.LINK_SERVICE_NONE, executor, _forwarder(executor, identity, silence_ms))
 
     def close(self) -> None:
         """End everything."""
         self._running.close()
+
+    def _identity(self, role: str, cluster: str = CLUSTER) -> pb.Identity:
+        self._count[role] += 1
+        member = f"{role}-{self._count[role]}"
+        return pb.Identity(cluster=cluster, role=role, member=member, epoch=7, version="1.2.3")
 
     def _lanes(self, lanes: int, **config: int) -> bettong_engine.Executor:
         settings = pb.ExecutorConfig(onnxruntime_library=onnxruntime_library(), lanes=lanes, **config)
@@ -135,25 +150,23 @@ class Roles:
 
     def _start(
         self,
-        role: str,
+        identity: pb.Identity,
         links: "pb.LinkService.ValueType",
         executor: bettong_engine.Executor,
         forwarder: bettong_engine.Forwarder | None = None,
     ) -> Role:
-        config = pb.GatewayConfig(links=links, identity=_identity(role))
+        config = pb.GatewayConfig(links=links, identity=identity)
         gateway = bettong_engine.Gateway(executor, config.SerializeToString(), lambda *_: None, forwarder)
         gateway.bind()
         gateway.set_ready(True)
         self._running.callback(gateway.close)
-        return Role(role, executor, gateway, forwarder)
+        started = Role(identity.role, executor, gateway, forwarder)
+        NAMES[started.address] = f"{identity.role}/{identity.member}"
+        return started
 
 
-def _identity(role: str) -> pb.Identity:
-    return pb.Identity(cluster=CLUSTER, role=role, member=f"{role}-1", epoch=7, version="1.2.3")
-
-
-def _forwarder(executor: bettong_engine.Executor, role: str, silence_ms: int) -> bettong_engine.Forwarder:
-    config = pb.ForwarderConfig(identity=_identity(role), silence_ms=silence_ms)
+def _forwarder(executor: bettong_engine.Executor, identity: pb.Identity, silence_ms: int) -> bettong_engine.Forwarder:
+    config = pb.ForwarderConfig(identity=identity, silence_ms=silence_ms)
     return bettong_engine.Forwarder(executor, config.SerializeToString())
 
 

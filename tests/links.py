@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import grpc
 import numpy as np
-from engines import CLUSTER
+from engines import CLUSTER, NAMES
 from grpc import aio
 
 from bettong.internal.v1 import link_pb2 as pb
@@ -81,6 +81,7 @@ class WitnessClient:
         exchange: Any = self._channel.stream_stream("/bettong.internal.v1.Link/Exchange", None, pb.Bundle.FromString)
         self.stream: Any = exchange()
         self.outcomes: dict[int, pb.Outcome] = {}
+        self.hello = pb.Hello()
         self.leaving = False
         self._pings = itertools.count(1)
         self._ponged = 0
@@ -95,6 +96,7 @@ class WitnessClient:
         async with asyncio.timeout(PATIENCE_S):
             first = await self.stream.read()
         assert isinstance(first, pb.Bundle), f"the stream ended: {await self.stream.details()}"
+        self.hello = first.hello
         return first
 
     async def name(self, pipeline: str, *, index: int = 1, version: str = "1") -> None:
@@ -241,6 +243,7 @@ class WitnessServer(LinkServicer):
         add_LinkServicer_to_server(self, self._server)
         port = self._server.add_insecure_port(address)
         self.address = f"127.0.0.1:{port}"
+        NAMES[self.address] = f"{self._said.role}/{self._said.member}"
         await self._server.start()
 
     async def stop(self) -> None:
@@ -290,7 +293,7 @@ def echo(taken: Taken) -> None:
 @contextlib.asynccontextmanager
 async def witnesses(count: int = 1, respond: Respond | None = None, **said: Any) -> AsyncIterator[list[WitnessServer]]:
     """Run witnesses inside the block; *said* is what their hello says besides."""
-    servers = [WitnessServer(respond, **said) for _ in range(count)]
+    servers = [WitnessServer(respond, **{"member": f"witness-{at}", **said}) for at in range(count)]
     try:
         for server in servers:
             await server.start()

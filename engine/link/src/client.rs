@@ -1,6 +1,5 @@
 //! The side of a link that makes calls: one link for each lane and peer, used from the thread of that lane only.
 
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,14 +14,14 @@ use bytes::Bytes;
 use h2::SendStream;
 use h2::client::Connection;
 use http::{Request, header};
-use slab::Slab;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use crate::exchange::{Incoming, broken, send};
+use crate::exchange::{Incoming, broken, hello_in, send};
 use crate::names::ProgramName;
+use crate::open_calls::OpenCalls;
 use crate::tls::{LinkTls, Stream};
-use crate::{IDLE_BEAT, Identity, MAX_FRAME_BYTES, STREAM_WINDOW_BYTES, WINDOW_BYTES, WINDOW_CALLS};
+use crate::{IDLE_BEAT, Identity, MAX_FRAME_BYTES, STREAM_WINDOW_BYTES};
 
 /// A call as its owner keeps it until it is answered.
 pub trait Carry: Send + 'static {
@@ -50,8 +49,19 @@ pub trait Events<T>: Send + Sync {
     /// The outcome of a call is of no more use; the peer has been told.
     fn over(&self, call: T);
 
-    /// The link has ended: by itself, or because of an error.
-    fn ended(&self, error: Option<&Error>);
+    /// The link has ended.
+    fn ended(&self, end: End<'_>);
+}
+
+/// How a link has ended.
+#[derive(Clone, Copy, Debug)]
+pub enum End<'a> {
+    /// By itself: everything has been answered.
+    Done,
+    /// The peer went away, or was not reached.
+    Lost(&'a Error),
+    /// The two must not talk, whatever is tried. No call was sent.
+    Refused(&'a Error),
 }
 
 /// Why a link does not take a call now.
@@ -68,6 +78,8 @@ pub enum Busy {
 pub struct Endpoint {
     /// `host:port`.
     pub address: String,
+    /// Role and name of the member that we mean.
+    pub member: String,
     /// How both sides prove themselves, if they do.
     pub tls: Option<LinkTls>,
     /// Who we are.
@@ -99,56 +111,21 @@ enum Phase {
 
 struct State<T> {
     phase: Phase,
-    /// Whether the stream has been opened, so that calls may have reached the peer.
+    /// Whether the peer has said that it is the one we mean. Calls are sent from then on, and may have reached it.
     open: bool,
     writer: BundleWriter,
-    pending: Slab<Pending<T>>,
-    /// By index of their name.
-    windows: HashMap<u32, Window, foldhash::fast::FixedState>,
-    /// What the peer grants for each pipeline.
-    granted: (u32, u64),
-    /// Calls made so far.
-    count: u64,
+    calls: OpenCalls<T>,
 }
-
-struct Pending<T> {
-    sequence: u64,
-    name: u32,
-    bytes: u64,
-    asked: Instant,
-    call: T,
-}
-
-/// Calls of one pipeline that are open.
-#[derive(Clone, Copy, Debug, Default)]
-struct Window {
-    calls: u32,
-    bytes: u64,
-}
-
-/// Bits of a sequence that are the place of its call; the rest count, so that a late outcome never meets another call.
-const PLACE_BITS: u32 = 20;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often calls are looked over for those that are of no more use.
 const SWEEP: Duration = Duration::from_millis(50);
 
-/// Calls that were made more recently are not looked over.
-const YOUNG: Duration = Duration::from_millis(20);
-
 impl<T: Carry> Link<T> {
     /// A link that connects with its first call.
     pub fn new(endpoint: Arc<Endpoint>) -> Self {
-        let state = State {
-            phase: Phase::Down,
-            open: false,
-            writer: BundleWriter::default(),
-            pending: Slab::new(),
-            windows: HashMap::default(),
-            granted: (WINDOW_CALLS, WINDOW_BYTES),
-            count: 0,
-        };
+        let state = State { phase: Phase::Down, open: false, writer: BundleWriter::default(), calls: OpenCalls::default() };
         Self { endpoint, state: Mutex::new(state), waker: AtomicWaker::new() }
     }
 
@@ -168,14 +145,15 @@ impl<T: Carry> Link<T> {
         if matches!(state.phase, Phase::Leaving | Phase::Retired) {
             return Err((call, Busy::Leaving));
         }
-        if !state.has_room(call.name().index, call.inputs().size_bytes() as u64) {
+        if !state.calls.has_room(call.name().index, call.inputs().size_bytes() as u64) {
             return Err((call, Busy::Full));
         }
         if state.phase == Phase::Down {
             state.phase = Phase::Up;
             tokio::spawn(self.clone().run(events.clone()));
         }
-        state.put(call, now);
+        let State { writer, calls, .. } = &mut *state;
+        calls.put(call, now, writer);
         drop(state);
         self.endpoint.registry.links.sent.add(1);
         self.waker.wake();
@@ -199,12 +177,31 @@ impl<T: Carry> Link<T> {
             Err(error) => Err(error),
         };
         let (calls, reached) = self.lock().end();
-        events.ended(ended.as_ref().err());
+        events.ended(match &ended {
+            Ok(()) => End::Done,
+            Err(error) if !reached && error.kind != ErrorKind::Unavailable => End::Refused(error),
+            Err(error) => End::Lost(error),
+        });
         let error = ended.err().unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "the peer has left"));
         for call in calls {
             self.endpoint.registry.links.lost.add(1);
             events.lost(call, &error, reached);
         }
+    }
+
+    /// Hear who the peer is. *bundle* is its first.
+    fn greet(&self, bundle: &Bytes) -> Result<()> {
+        let Endpoint { identity, address, member, .. } = &*self.endpoint;
+        let hello = hello_in(bundle)?;
+        identity.check("the peer", &hello)?;
+        let found = format!("{}/{}", hello.role, hello.member);
+        if found != *member {
+            return Err(Error::invalid(format!("{address} is {found}, not {member}")));
+        }
+        let mut state = self.lock();
+        state.calls.grant(hello.window_calls, hello.window_bytes);
+        state.open = true;
+        Ok(())
     }
 
     /// Connect, and let calls go meanwhile that are of no more use.
@@ -255,7 +252,6 @@ impl<T: Carry> Link<T> {
         let mut writer = BundleWriter::default();
         writer.put_hello(&self.endpoint.identity.hello());
         send(&mut outgoing, writer.take())?;
-        self.lock().open = true;
         Ok(Exchange {
             link: self.clone(),
             connection: Box::new(connection),
@@ -263,6 +259,7 @@ impl<T: Carry> Link<T> {
             response: Some(Box::pin(response)),
             incoming: None,
             outgoing,
+            greeted: false,
             heard: Instant::now(),
             pinged: None,
             beats: 0,
@@ -273,59 +270,13 @@ impl<T: Carry> Link<T> {
 }
 
 impl<T: Carry> State<T> {
-    #[inline]
-    fn has_room(&self, name: u32, bytes: u64) -> bool {
-        let Some(window) = self.windows.get(&name) else { return true };
-        let (calls, limit) = self.granted;
-        window.calls == 0 || window.calls < calls && window.bytes + bytes <= limit
-    }
-
-    #[inline]
-    fn put(&mut self, call: T, now: Instant) {
-        let name = call.name().clone();
-        let bytes = call.inputs().size_bytes() as u64;
-        let writer = &mut self.writer;
-        let window = self.windows.entry(name.index).or_insert_with(|| {
-            writer.put_name(name.index, &name.pipeline, &name.version);
-            Window::default()
-        });
-        window.calls += 1;
-        window.bytes += bytes;
-        self.count += 1;
-        let place = self.pending.vacant_entry();
-        let sequence = self.count << PLACE_BITS | place.key() as u64;
-        let head = CallHead { sequence, name: name.index, ..call.head(now) };
-        self.writer.put_call(&head, call.inputs());
-        place.insert(Pending { sequence, name: name.index, bytes, asked: now, call });
-    }
-
-    /// Take the call of *sequence*, unless it was given up before.
-    #[inline]
-    fn take(&mut self, sequence: u64) -> Option<T> {
-        let place = (sequence & ((1 << PLACE_BITS) - 1)) as usize;
-        if self.pending.get(place)?.sequence != sequence {
-            return None;
-        }
-        let pending = self.pending.remove(place);
-        if let Some(window) = self.windows.get_mut(&pending.name) {
-            window.calls -= 1;
-            window.bytes -= pending.bytes;
-        }
-        Some(pending.call)
-    }
-
     /// Calls that are of no more use; the peer is told.
     fn sweep(&mut self, now: Instant) -> Vec<T> {
-        let old = |pending: &Pending<T>| now.duration_since(pending.asked) >= YOUNG;
-        let over: Vec<u64> = self
-            .pending
-            .iter_mut()
-            .filter_map(|(_, pending)| (old(pending) && pending.call.is_over(now)).then_some(pending.sequence))
-            .collect();
+        let over = self.calls.sweep(now);
         over.into_iter()
-            .filter_map(|sequence| {
+            .map(|(sequence, call)| {
                 self.writer.put_cancel(sequence);
-                self.take(sequence)
+                call
             })
             .collect()
     }
@@ -344,9 +295,7 @@ impl<T: Carry> State<T> {
             self.phase = Phase::Down;
         }
         self.writer = BundleWriter::default();
-        self.windows.clear();
-        self.granted = (WINDOW_CALLS, WINDOW_BYTES);
-        (std::mem::take(&mut self.pending).into_iter().map(|(_, pending)| pending.call).collect(), reached)
+        (std::mem::take(&mut self.calls).into_calls(), reached)
     }
 }
 
@@ -359,6 +308,8 @@ struct Exchange<T> {
     response: Option<Pin<Box<h2::client::ResponseFuture>>>,
     incoming: Option<Incoming>,
     outgoing: SendStream<Bytes>,
+    /// Whether the peer has said who it is.
+    greeted: bool,
     /// When something came last.
     heard: Instant,
     /// When a sign of life was asked for that has not come.
@@ -377,7 +328,8 @@ impl<T: Carry> Exchange<T> {
         loop {
             if let Poll::Ready(ended) = Pin::new(&mut *self.connection).poll(context) {
                 // What the peer said before it ended has been read by then.
-                return self.read(context, events).and_then(|_| ended.map_err(|error| broken(&error))).into();
+                let status = if self.read(context, events)? { self.status(context) } else { None };
+                return status.map_or_else(|| ended.map_err(|error| broken(&error)), Err).into();
             }
             if self.read(context, events)? {
                 return Poll::Ready(self.status(context).map_or(Ok(()), Err));
@@ -385,8 +337,10 @@ impl<T: Carry> Exchange<T> {
             self.keep_time(context, events)?;
             let (pieces, done) = {
                 let mut state = self.link.lock();
-                let pieces = if state.writer.is_empty() { Vec::new() } else { state.writer.take() };
-                (pieces, state.phase == Phase::Retired && state.pending.is_empty())
+                // Calls wait until it is known to whom they go.
+                let silent = !state.open || state.writer.is_empty();
+                let pieces = if silent { Vec::new() } else { state.writer.take() };
+                (pieces, state.phase == Phase::Retired && state.calls.is_empty())
             };
             if pieces.is_empty() {
                 return if done { Poll::Ready(Ok(())) } else { Poll::Pending };
@@ -396,9 +350,10 @@ impl<T: Carry> Exchange<T> {
         }
     }
 
-    /// Why the peer refused us, if it did.
+    /// Why the peer ended the stream, if it says so. Before its hello that is a refusal.
     fn status(&mut self, context: &mut Context<'_>) -> Option<Error> {
-        self.incoming.as_mut().and_then(|incoming| incoming.poll_status(context))
+        let said = self.incoming.as_mut().and_then(|incoming| incoming.poll_status(context))?;
+        Some(if self.greeted { said } else { refusal(&said.message) })
     }
 
     /// Take what has come. Return whether the peer has ended the stream.
@@ -417,17 +372,18 @@ impl<T: Carry> Exchange<T> {
             let Some(bundle) = bundle else { return Ok(true) };
             let bundle = bundle?;
             (self.heard, self.pinged) = (Instant::now(), None);
+            if !self.greeted {
+                self.link.greet(&bundle)?;
+                self.greeted = true;
+                continue;
+            }
             let link = &self.link;
             decode(&bundle, |item| match item {
                 Item::Outcome(head, outputs) => {
-                    let call = link.lock().take(head.sequence);
+                    let call = link.lock().calls.take(head.sequence);
                     if let Some(call) = call {
                         events.outcome(call, head, outputs);
                     }
-                }
-                Item::Hello(hello) if hello.window_calls > 0 => {
-                    let bytes = if hello.window_bytes > 0 { hello.window_bytes } else { WINDOW_BYTES };
-                    link.lock().granted = (hello.window_calls.min(1 << PLACE_BITS), bytes);
                 }
                 Item::Leaving => link.lock().leave(),
                 Item::Ping(number) => link.lock().writer.put_pong(number),
@@ -439,7 +395,7 @@ impl<T: Carry> Exchange<T> {
 
     /// Look over the calls from time to time, and ask a silent peer for a sign of life.
     fn keep_time(&mut self, context: &mut Context<'_>, events: &dyn Events<T>) -> Result<()> {
-        let busy = !self.link.lock().pending.is_empty();
+        let busy = !self.link.lock().calls.is_empty();
         if busy && !self.sweeping {
             self.set_beat(SWEEP);
         }
@@ -447,7 +403,7 @@ impl<T: Carry> Exchange<T> {
             let now = Instant::now();
             let (over, open) = {
                 let mut state = self.link.lock();
-                (state.sweep(now), !state.pending.is_empty())
+                (state.sweep(now), !state.calls.is_empty())
             };
             for call in over {
                 events.over(call);
@@ -483,5 +439,10 @@ impl<T: Carry> Exchange<T> {
 #[cold]
 fn refused(headers: &http::HeaderMap) -> Error {
     let message = headers.get("grpc-message").and_then(|message| message.to_str().ok()).unwrap_or("it takes no links");
-    Error::new(ErrorKind::Unavailable, format!("the peer refused the link: {message}"))
+    refusal(message)
+}
+
+#[cold]
+fn refusal(message: &str) -> Error {
+    Error::invalid(format!("the peer refused the link: {message}"))
 }

@@ -4,6 +4,7 @@ use std::task::{Context, Poll};
 
 use bettong_frame::{Error, ErrorKind, Result};
 use bettong_wire::grpc::{Encoding, MessageReader};
+use bettong_wire::link::{Hello, Item, decode};
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 
@@ -49,6 +50,17 @@ impl Incoming {
         let message = trailers.get("grpc-message")?.to_str().ok()?;
         Some(Error::new(ErrorKind::Unavailable, message.to_owned()))
     }
+}
+
+/// Who sends *bundle*, the first of its side.
+pub fn hello_in(bundle: &Bytes) -> Result<Box<Hello>> {
+    let mut hello = None;
+    decode(bundle, |item| {
+        if let Item::Hello(found) = item {
+            hello = Some(found);
+        }
+    })?;
+    hello.ok_or_else(|| Error::invalid("the first bundle says not who sends it"))
 }
 
 /// Send *pieces* of bundles.

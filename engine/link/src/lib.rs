@@ -10,6 +10,7 @@ pub mod client;
 mod exchange;
 pub mod host;
 pub mod names;
+mod open_calls;
 mod outbox;
 pub mod service;
 pub mod tls;
@@ -17,9 +18,10 @@ pub mod tls;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use bettong_frame::{Error, Result};
 use bettong_wire::link::{Hello, PROTOCOL};
 
-pub use client::{Busy, Carry, Events, Link};
+pub use client::{Busy, Carry, End, Events, Link};
 pub use host::{Host, Hosted};
 pub use names::{Names, ProgramName};
 pub use outbox::Answering;
@@ -48,6 +50,19 @@ impl Identity {
         Self { cluster, role, member, epoch, version, rounds: AtomicU64::new(1) }
     }
 
+    /// Whether *who*, which has said *hello*, is one to talk to.
+    fn check(&self, who: &str, hello: &Hello) -> Result<()> {
+        let (ours, theirs) = (&self.cluster, &hello.cluster);
+        if ours != theirs {
+            return Err(Error::invalid(format!("this is cluster '{ours}', {who} belongs to '{theirs}'")));
+        }
+        if hello.protocol > PROTOCOL {
+            let theirs = hello.protocol;
+            return Err(Error::invalid(format!("{who} speaks version {theirs} of the protocol of links, we {PROTOCOL}")));
+        }
+        Ok(())
+    }
+
     /// What begins the next link.
     fn hello(&self) -> Hello {
         Hello {
@@ -70,6 +85,11 @@ const WINDOW_CALLS: u32 = 4096;
 
 /// Bytes of those calls. One call alone may have more.
 const WINDOW_BYTES: u64 = 256 << 20;
+
+/// Calls that are taken beyond their window, and their bytes: its caller counts those as closed that it has cancelled, and we
+/// when they are answered.
+const SPARE_CALLS: u32 = WINDOW_CALLS / 4;
+const SPARE_BYTES: u64 = WINDOW_BYTES / 4;
 
 /// Windows of HTTP/2, which never stand in the way: calls have their own.
 const STREAM_WINDOW_BYTES: u32 = 1 << 30;

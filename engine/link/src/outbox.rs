@@ -10,6 +10,8 @@ use bettong_frame::Error;
 use bettong_wire::link::{Body, BundleWriter, Failure, OutcomeHead};
 use bytes::Bytes;
 
+use crate::{SPARE_BYTES, SPARE_CALLS, WINDOW_BYTES, WINDOW_CALLS};
+
 /// What waits to be sent back on one link.
 #[derive(Default)]
 pub struct Outbox {
@@ -20,13 +22,31 @@ pub struct Outbox {
     waker: AtomicWaker,
 }
 
-#[derive(Default)]
 struct Inner {
     writer: BundleWriter,
     /// Calls taken and not answered.
     open: usize,
+    /// Those calls by pipeline.
+    windows: Vec<Window>,
     cancelled: HashSet<u64, foldhash::fast::FixedState>,
 }
+
+impl Default for Inner {
+    fn default() -> Self {
+        let windows = vec![Window::default()];
+        Self { writer: BundleWriter::default(), open: 0, windows, cancelled: HashSet::default() }
+    }
+}
+
+/// Open calls of one pipeline.
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    calls: u32,
+    bytes: u64,
+}
+
+/// The window of calls whose name is not known.
+pub const NAMELESS: u32 = 0;
 
 /// Cancels that are kept besides those of open calls.
 const SPARE_CANCELS: usize = 64;
@@ -54,11 +74,26 @@ impl Outbox {
         (pieces, inner.open == 0)
     }
 
-    /// Note a call; its outcome goes through what is returned.
+    /// Begin to count the calls of another pipeline. Return where.
+    pub fn add_window(&self) -> u32 {
+        let mut inner = self.lock();
+        inner.windows.push(Window::default());
+        inner.windows.len() as u32 - 1
+    }
+
+    /// Note a call with so many *bytes* of inputs; its outcome goes through what is returned. Also return whether it keeps to
+    /// what its caller was granted. One call alone may have any size.
     #[inline]
-    pub fn open(self: &Arc<Self>, sequence: u64) -> Answering {
-        self.lock().open += 1;
-        Answering { outbox: Some(self.clone()), sequence }
+    pub fn open(self: &Arc<Self>, sequence: u64, window: u32, bytes: u64) -> (Answering, bool) {
+        let mut inner = self.lock();
+        inner.open += 1;
+        let open = &mut inner.windows[window as usize];
+        open.calls += 1;
+        open.bytes += bytes;
+        let within = open.calls <= WINDOW_CALLS + SPARE_CALLS && open.bytes <= WINDOW_BYTES + SPARE_BYTES;
+        let fits = within || open.calls == 1;
+        drop(inner);
+        (Answering { outbox: Some(self.clone()), sequence, window, bytes }, fits)
     }
 
     /// Note that the outcome of a call is of no more use. It may have been sent already.
@@ -81,9 +116,12 @@ impl Outbox {
     }
 
     #[inline]
-    fn put(&self, head: &OutcomeHead, outputs: Option<&Body>) {
+    fn put(&self, window: u32, bytes: u64, head: &OutcomeHead, outputs: Option<&Body>) {
         let mut inner = self.lock();
         inner.open -= 1;
+        let open = &mut inner.windows[window as usize];
+        open.calls -= 1;
+        open.bytes -= bytes;
         if self.closed.load(Ordering::Relaxed) {
             return;
         }
@@ -105,6 +143,8 @@ pub struct Answering {
     /// Taken by the answer.
     outbox: Option<Arc<Outbox>>,
     sequence: u64,
+    window: u32,
+    bytes: u64,
 }
 
 impl Answering {
@@ -121,7 +161,7 @@ impl Answering {
     pub fn answer(mut self, mut head: OutcomeHead, outputs: Option<&Body>) {
         head.sequence = self.sequence;
         if let Some(outbox) = self.outbox.take() {
-            outbox.put(&head, outputs);
+            outbox.put(self.window, self.bytes, &head, outputs);
         }
     }
 
@@ -136,7 +176,33 @@ impl Drop for Answering {
     fn drop(&mut self) {
         if let Some(outbox) = self.outbox.take() {
             let failure = Failure { error: Error::internal("the request was lost inside the server"), not_run: false };
-            outbox.put(&OutcomeHead { sequence: self.sequence, failure: Some(failure), ..OutcomeHead::default() }, None);
+            let head = OutcomeHead { sequence: self.sequence, failure: Some(failure), ..OutcomeHead::default() };
+            outbox.put(self.window, self.bytes, &head, None);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_of_open_calls_are_bounded_for_each_pipeline() {
+        let outbox = Arc::new(Outbox::default());
+        let (one, other) = (outbox.add_window(), outbox.add_window());
+        // Of any size, if it is alone.
+        let (large, fits) = outbox.open(1, one, 2 * WINDOW_BYTES);
+        assert!(fits);
+        assert!(!outbox.open(2, one, 1).1);
+        let (_open, fits) = outbox.open(3, other, WINDOW_BYTES);
+        assert!(fits);
+        drop(large);
+        let (_open, fits) = outbox.open(4, one, WINDOW_BYTES + SPARE_BYTES - 1);
+        assert!(fits);
+        let (last, fits) = outbox.open(5, one, 1);
+        assert!(fits);
+        assert!(!outbox.open(6, one, 1).1);
+        drop(last);
+        assert!(outbox.open(7, one, 1).1);
     }
 }

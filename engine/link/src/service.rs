@@ -1,16 +1,16 @@
 //! The side of a link that takes calls: one task for each stream.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bettong_frame::{Error, ErrorKind, Result};
 use bettong_telemetry::Registry;
 use bettong_wire::grpc::encode_message;
-use bettong_wire::link::{BundleWriter, CallHead, Hello, Item, PROTOCOL, decode};
+use bettong_wire::link::{BundleWriter, CallHead, Hello, Item, decode};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
@@ -18,9 +18,9 @@ use http::{HeaderMap, HeaderValue, Response, header};
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
-use crate::exchange::{Incoming, broken, send};
+use crate::exchange::{Incoming, broken, hello_in, send};
 use crate::names::{Names, ProgramName};
-use crate::outbox::{Answering, Outbox};
+use crate::outbox::{Answering, NAMELESS, Outbox};
 use crate::tls::LinkTls;
 use crate::{IDLE_BEAT, Identity};
 
@@ -42,6 +42,11 @@ pub struct Inbound {
 pub trait Calls: Send + Sync {
     /// Take *call*, or answer it with the reason why not. Never blocks.
     fn take(&self, call: Inbound);
+
+    /// Rows that wait here, for choosing among replicas.
+    fn waiting_rows(&self) -> u32 {
+        0
+    }
 }
 
 /// What all links that come in share.
@@ -56,6 +61,22 @@ pub struct Service {
     pub registry: Arc<Registry>,
     /// How both sides prove themselves, if they do.
     pub tls: Option<LinkTls>,
+    /// What has been said of those that were refused.
+    pub refusals: Refusals,
+}
+
+/// Why links were refused, each reason logged once: those that are refused come back.
+#[derive(Debug, Default)]
+pub struct Refusals(Mutex<HashSet<Box<str>>>);
+
+/// Reasons that are remembered. They hold what strangers say, so that there may be many.
+const KEPT_REASONS: usize = 64;
+
+impl Refusals {
+    fn is_news(&self, reason: &str) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.len() < KEPT_REASONS && known.insert(reason.into())
+    }
 }
 
 /// A link whose other side has not said anything for so long is given up: it says something every [`IDLE_BEAT`].
@@ -76,7 +97,7 @@ impl Service {
         let hello = match greeted.unwrap_or_else(|_late| Err(Error::invalid("the first bundle did not come in time"))) {
             Ok(hello) => hello,
             // Code 9 is FAILED_PRECONDITION: the two must not talk, whatever is tried.
-            Err(error) => return refuse(&mut stream, 9, &error),
+            Err(error) => return self.refuse(&mut stream, 9, &error),
         };
         let (cluster, role, member, round) = (&*hello.cluster, &*hello.role, &*hello.member, hello.round);
         tracing::debug!(event = "link_opened", cluster, role, member, round);
@@ -106,7 +127,7 @@ impl Service {
             && error.kind != ErrorKind::Unavailable
         {
             // What came can't be read: the other side should know, because it will not get better by itself.
-            refuse(&mut side.stream, error.kind.grpc_code(), error);
+            self.refuse(&mut side.stream, error.kind.grpc_code(), error);
         }
         let reason = ended.err().map(|error| error.message).unwrap_or_default();
         tracing::debug!(event = "link_closed", role, member, round, reason = &*reason);
@@ -116,38 +137,30 @@ impl Service {
     async fn greet(&self, incoming: &mut Incoming, stream: &mut SendStream<Bytes>) -> Result<Box<Hello>> {
         let bundle = poll_fn(|context| incoming.poll_next(context)).await;
         let bundle = bundle.unwrap_or_else(|| Err(Error::invalid("the stream ended before its first bundle")))?;
-        let mut hello = None;
-        decode(&bundle, |item| {
-            if let Item::Hello(found) = item {
-                hello = Some(found);
-            }
-        })?;
-        let hello = hello.ok_or_else(|| Error::invalid("the first bundle says not who sends it"))?;
-        let (ours, theirs) = (&self.identity.cluster, &hello.cluster);
-        if ours != theirs {
-            return Err(Error::invalid(format!("this is cluster '{ours}', the caller belongs to '{theirs}'")));
-        }
-        if hello.protocol > PROTOCOL {
-            let theirs = hello.protocol;
-            return Err(Error::invalid(format!("the caller speaks version {theirs} of the protocol of links, we {PROTOCOL}")));
-        }
+        let hello = hello_in(&bundle)?;
+        self.identity.check("the caller", &hello)?;
         let mut writer = BundleWriter::default();
         writer.put_hello(&self.identity.hello());
         send(stream, writer.take())?;
         Ok(hello)
     }
-}
 
-/// End *stream* with the reason.
-#[cold]
-fn refuse(stream: &mut SendStream<Bytes>, code: u8, error: &Error) {
-    tracing::warn!(event = "link_refused", reason = &*error.message);
-    let mut trailers = HeaderMap::with_capacity(2);
-    trailers.insert("grpc-status", HeaderValue::from(u16::from(code)));
-    if let Ok(message) = HeaderValue::try_from(encode_message(&error.message)) {
-        trailers.insert("grpc-message", message);
+    /// End *stream* with the reason.
+    #[cold]
+    fn refuse(&self, stream: &mut SendStream<Bytes>, code: u8, error: &Error) {
+        let reason = &*error.message;
+        if self.refusals.is_news(reason) {
+            tracing::warn!(event = "link_refused", reason);
+        } else {
+            tracing::debug!(event = "link_refused", reason);
+        }
+        let mut trailers = HeaderMap::with_capacity(2);
+        trailers.insert("grpc-status", HeaderValue::from(u16::from(code)));
+        if let Ok(message) = HeaderValue::try_from(encode_message(reason)) {
+            trailers.insert("grpc-message", message);
+        }
+        let _ = stream.send_trailers(trailers);
     }
-    let _ = stream.send_trailers(trailers);
 }
 
 /// Our side of one link.
@@ -206,7 +219,7 @@ impl Side<'_> {
             decode(&bundle, |item| match item {
                 Item::Call(head, inputs) => service.take(outbox, names, head, inputs, arrived),
                 Item::Name { index, pipeline, version } => {
-                    names.insert(index, service.names.intern(&pipeline, &version));
+                    introduce(outbox, names, index, service.names.intern(&pipeline, &version));
                 }
                 Item::Cancel(sequence) => outbox.cancel(sequence),
                 Item::Ping(number) => outbox.write(|writer| writer.put_pong(number)),
@@ -228,15 +241,34 @@ impl Side<'_> {
     }
 }
 
-type KnownNames = HashMap<u32, Arc<ProgramName>, foldhash::fast::FixedState>;
+type KnownNames = HashMap<u32, Known, foldhash::fast::FixedState>;
+
+/// A pipeline version that the other side has introduced.
+struct Known {
+    name: Arc<ProgramName>,
+    /// Where its open calls are counted.
+    window: u32,
+}
+
+/// Note that *index* stands for *name* on this link. A name has one window, whatever indices it is given.
+fn introduce(outbox: &Outbox, names: &mut KnownNames, index: u32, name: Arc<ProgramName>) {
+    let same = names.values().find(|known| Arc::ptr_eq(&known.name, &name)).or_else(|| names.get(&index));
+    let window = same.map_or_else(|| outbox.add_window(), |known| known.window);
+    names.insert(index, Known { name, window });
+}
+
+/// Why a call is refused whose caller does not keep to what it was granted.
+const OVERRUN: &str = "more calls of this pipeline are open on this link than its caller was granted";
 
 impl Service {
     #[inline]
     fn take(&self, outbox: &Arc<Outbox>, names: &KnownNames, head: CallHead, inputs: Bytes, arrived: Instant) {
         self.registry.links.taken.add(1);
-        let answering = outbox.open(head.sequence);
-        match names.get(&head.name) {
-            Some(name) => self.calls.take(Inbound { name: name.clone(), head, inputs, arrived, answering }),
+        let known = names.get(&head.name);
+        let (answering, fits) = outbox.open(head.sequence, known.map_or(NAMELESS, |known| known.window), inputs.len() as u64);
+        match known {
+            Some(known) if fits => self.calls.take(Inbound { name: known.name.clone(), head, inputs, arrived, answering }),
+            Some(_) => answering.fail(Error::new(ErrorKind::ResourceExhausted, OVERRUN), true, self.calls.waiting_rows()),
             None => answering.fail(Error::internal("a call has a name that was not introduced"), true, 0),
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bettong_frame::{Dispatch, Error, ErrorKind, Route, Signature};
 use bettong_gateway::routes::{Change, Entry};
 use bettong_gateway::{BindError, ControlCall, Streams};
+use bettong_link::service::Refusals;
 use bettong_link::{Calls, Service};
 use bettong_wire::proto::bettong::internal::v1 as internal;
 use bytes::Bytes;
@@ -126,7 +127,8 @@ fn streams(
     let tls = link_tls(config.link_tls.as_ref())?;
     let identity = Arc::new(identity(config.identity.clone().unwrap_or_default()));
     let (names, registry) = (core.names.clone(), core.registry.clone());
-    Ok(Some(Box::new(LinkStreams(Arc::new(Service { identity, names, calls, registry, tls })))))
+    let refusals = Refusals::default();
+    Ok(Some(Box::new(LinkStreams(Arc::new(Service { identity, names, calls, registry, tls, refusals })))))
 }
 
 impl Gateway {

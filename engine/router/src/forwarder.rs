@@ -239,6 +239,7 @@ impl Core {
     fn peer(self: &Arc<Self>, at: PeerAddress) -> Arc<Peer> {
         let endpoint = Endpoint {
             address: at.address.clone(),
+            member: at.name.clone(),
             tls: self.settings.tls.clone(),
             identity: self.identity.clone(),
             registry: self.registry.clone(),

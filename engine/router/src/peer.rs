@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bettong_frame::Error;
 use bettong_link::client::Endpoint;
 use bettong_link::names::hash_name;
-use bettong_link::{Busy, Events, Link};
+use bettong_link::{Busy, End, Events, Link};
 use bettong_wire::link::OutcomeHead;
 use bytes::Bytes;
 
@@ -144,11 +144,16 @@ impl Peer {
         }
     }
 
+    /// Keep *error* for those who ask why. Return whether that is news: it answered since, or failed otherwise.
+    fn note_error(&self, error: &Error) -> bool {
+        let mut last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = self.failures.load(Relaxed) == 0 || *last != *error.message;
+        error.message.as_ref().clone_into(&mut last);
+        news
+    }
+
     /// Leave it out for a while, longer each time. Its links fail together, which counts once.
-    fn eject(&self, error: Option<&Error>) {
-        if let Some(error) = error {
-            error.message.as_ref().clone_into(&mut self.last_error.lock().unwrap_or_else(PoisonError::into_inner));
-        }
+    fn eject(&self) {
         if self.is_ejected(Instant::now()) {
             return;
         }
@@ -198,14 +203,25 @@ impl Events<Box<Flight>> for PeerEvents {
         flight.give_up(Instant::now());
     }
 
-    fn ended(&self, error: Option<&Error>) {
+    fn ended(&self, end: End<'_>) {
         let (Some(peer), Some(core)) = (self.peer.upgrade(), self.core.upgrade()) else { return };
         peer.waiting_rows.store(0, Relaxed);
-        peer.eject(error);
-        if let Some(error) = error {
-            core.registry.links.ejected.add(1);
-            let (name, address) = (&*peer.at.name, &*peer.at.address);
-            tracing::info!(event = "peer_lost", peer = name, address, reason = &*error.message);
+        let (name, address) = (&*peer.at.name, &*peer.at.address);
+        match end {
+            End::Done => {}
+            End::Lost(error) => {
+                peer.note_error(error);
+                tracing::info!(event = "peer_lost", peer = name, address, reason = &*error.message);
+            }
+            // It is asked again from time to time and says the same, which is worth one line.
+            End::Refused(error) if peer.note_error(error) => {
+                tracing::warn!(event = "peer_refused", peer = name, address, reason = &*error.message);
+            }
+            End::Refused(_) => {}
         }
+        if !matches!(end, End::Done) {
+            core.registry.links.ejected.add(1);
+        }
+        peer.eject();
     }
 }

@@ -306,6 +306,31 @@ async def test_a_client_that_has_no_more_to_say_is_answered(executor: Role) -> N
     assert client.outcomes.keys() == {1, 2}
 
 
+async def test_a_caller_that_overruns_its_window_is_refused(executor: Role) -> None:
+    """What is open is answered, other pipelines go on, and so does this one when there is room again."""
+    async with linked(executor.address, "held", "scaled") as client:
+        window = client.hello.window_calls
+        count = window + window // 4
+        over = range(count + 1, count + 11)
+        outcomes = await client.answers(*(call(at, x(at)) for at in range(1, over.stop)), call(over.stop, x(4), name=2))
+        refused = outcomes[count : count + len(over)]
+        assert [out.sequence for out in outcomes if out.HasField("failure")] == list(over)
+        assert {code_of(out) for out in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert all(out.failure.not_run and out.waiting_rows >= window for out in refused)
+        assert numbers(outcomes[-1].outputs.tensors[0]) == 8
+        (again,) = await client.answers(call(over.stop + 1, x(5)))
+    assert numbers(again.outputs.tensors[0]) == 10
+
+
+async def test_a_pipeline_has_one_window_whatever_it_is_called(executor: Role) -> None:
+    """Introducing it once more gives no more room."""
+    async with linked(executor.address, "held", "held") as client:
+        half = client.hello.window_calls * 5 // 8
+        calls = [call(at, x(at), name=1 + at % 2) for at in range(1, 2 * half + 2)]
+        outcomes = await client.answers(*calls)
+    assert [out.sequence for out in outcomes if out.HasField("failure")] == [2 * half + 1]
+
+
 async def test_load_is_told_with_failures_too(roles: Roles, files: Path) -> None:
     """A replica that refuses must not look idle to those who choose."""
     executor = roles.executor(max_queue_rows=4)
