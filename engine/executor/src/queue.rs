@@ -88,12 +88,11 @@ impl Queue {
             self.rows -= request.rows;
             // Others wait that can still be answered in time. Alone it is run, because the estimate may be wrong.
             let late = hopeless.then(deadline_exceeded);
-            match late.or_else(|| unwanted(&mut request, limits.now)) {
-                Some(error) => dropped.push((request, error)),
-                None => {
-                    (rows, earliest) = (rows + request.rows, due);
-                    batch.push(request);
-                }
+            if let Some(error) = late.or_else(|| unwanted(&mut request, limits.now)) {
+                dropped.push((request, error));
+            } else {
+                (rows, earliest) = (rows + request.rows, due);
+                batch.push(request);
             }
         }
     }

@@ -2,78 +2,38 @@
 //!
 //! Each case runs this file's `child` in a process of its own.
 
+mod support;
+
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::time::Duration;
 
-use bettong_executor::{Config, Executor, ProgramSpec, Source, StepSpec, crash};
-use bettong_frame::{Answer, BatchMode, DType, Input, Reactors, Reply, Request, Result, Shape, Signature, Tensor, TensorSpec};
-use bettong_runtimes::{Model, ModelInfo, View};
-use bettong_telemetry::Registry;
-use smallvec::SmallVec;
+use bettong_executor::crash;
+
+use support::{Client, MADNESS, Setup};
 
 const CASE: &str = "BETTONG_TEST_PANIC_CASE";
 
-struct Panicking(ModelInfo);
-
-impl Model for Panicking {
-    fn info(&self) -> &ModelInfo {
-        &self.0
-    }
-
-    fn run(&self, _inputs: &[View<'_>]) -> Result<SmallVec<[Tensor; 2]>> {
-        panic!("the model went mad")
-    }
-}
-
-/// Says when it has been answered or dropped.
-struct Waiter(mpsc::Sender<()>);
-
-impl Reply for Waiter {
-    fn is_abandoned(&mut self) -> bool {
-        false
-    }
-
-    fn answer(self: Box<Self>, _outcome: Result<Answer>) {}
-}
-
-impl Drop for Waiter {
-    fn drop(&mut self) {
-        let _ = self.0.send(());
-    }
-}
+/// Long enough for the process to end before it.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn run_a_model(row_time: Duration) {
-    let config =
-        Config { lanes: 1, compute_threads: 1, slow_model: Duration::from_millis(1), spin: Duration::ZERO, max_queue_rows: 100 };
-    let executor = Executor::start(&config).unwrap();
-    let spec = |name: &str| TensorSpec { name: name.into(), dtype: DType::Fp32, shape: Shape::from_slice(&[-1, 1]) };
-    let (inputs, outputs, batch_mode) = (vec![spec("x")], vec![spec("y")], BatchMode::Rows);
-    let info = ModelInfo { inputs: inputs.clone(), outputs: outputs.clone(), batch_mode, row_time: Some(row_time) };
-    let program = ProgramSpec {
-        signature: Signature {
-            inputs: inputs.into_iter().map(|spec| Input { spec, aliases: vec![], parts: vec![] }).collect(),
-            outputs,
-            batch_mode,
-        },
-        steps: vec![StepSpec { model: Arc::new(Panicking(info)), inputs: vec![Source::Input(0)] }],
-        outputs: vec![Source::Step { step: 0, output: 0 }],
-        max_batch_rows: 256,
-        max_batch_delay: Duration::ZERO,
+    let served = Setup { row_time: Some(row_time), lanes: 1, ..Setup::default() }.serve();
+    let client = Client::new();
+    served.target.submit(client.request(0, &[MADNESS]));
+    let _ = client.outcomes.recv_timeout(PATIENCE);
+}
+
+fn run_a_connection() {
+    let served = Setup { lanes: 1, ..Setup::default() }.serve();
+    let (sender, done) = mpsc::channel::<()>();
+    let connection = async move {
+        let _sender = sender;
+        panic!("the connection went mad")
     };
-    let target = executor.program(program, Registry::default().pipeline("p", "7", &[])).unwrap();
-    let (sender, done) = mpsc::channel();
-    let data = 1.0_f32.to_le_bytes().to_vec().into();
-    let tensor = Tensor { dtype: DType::Fp32, shape: Shape::from_slice(&[1, 1]), data };
-    target.submit(Request {
-        inputs: smallvec::smallvec![tensor],
-        rows: 1,
-        arrived: std::time::Instant::now(),
-        deadline: None,
-        reply: Box::new(Waiter(sender)),
-    });
-    let _ = done.recv_timeout(Duration::from_secs(20));
+    served.executor.reactors().spawn(0, Box::pin(connection));
+    let _ = done.recv_timeout(PATIENCE);
 }
 
 /// What the processes of the other tests do; nothing when it runs as a test.
@@ -84,25 +44,7 @@ fn child() {
     match &*case {
         "lane" => run_a_model(Duration::from_micros(1)),
         "compute" => run_a_model(Duration::from_secs(1)),
-        "task" => {
-            let executor = Executor::start(&Config {
-                lanes: 1,
-                compute_threads: 1,
-                slow_model: Duration::ZERO,
-                spin: Duration::ZERO,
-                max_queue_rows: 1,
-            });
-            let reactors: Arc<dyn Reactors> = executor.as_ref().unwrap().reactors();
-            let (sender, done) = mpsc::channel::<()>();
-            reactors.spawn(
-                0,
-                Box::pin(async move {
-                    let _sender = sender;
-                    panic!("the connection went mad")
-                }),
-            );
-            let _ = done.recv_timeout(Duration::from_secs(20));
-        }
+        "task" => run_a_connection(),
         _ => assert!(std::thread::spawn(|| panic!("a thread of the user's")).join().is_err()),
     }
 }
@@ -117,17 +59,18 @@ fn process(case: &str) -> (Output, Vec<String>) {
 #[test]
 fn a_panic_of_a_lane_or_compute_thread_ends_the_process_with_one_line() {
     for (case, thread, reason, running) in [
-        ("lane", "bettong-lane-0", "the model went mad", "run p 7"),
-        ("compute", "bettong-compute-0", "the model went mad", "run p 7"),
+        ("lane", "bettong-lane-0", "the model went mad", "run p 1"),
+        ("compute", "bettong-compute-", "the model went mad", "run p 1"),
         ("task", "bettong-lane-0", "the connection went mad", ""),
     ] {
         let (done, lines) = process(case);
         assert_eq!(Some(libc::SIGABRT), done.status.signal(), "{case}: {lines:?}");
         let [line] = &lines[..] else { panic!("{case}: {lines:?}") };
-        for (name, value) in [("event", "engine_panicked"), ("thread", thread), ("reason", reason), ("running", running)] {
+        for (name, value) in [("event", "engine_panicked"), ("reason", reason), ("running", running)] {
             assert!(line.contains(&format!("\"{name}\":\"{value}\"")), "{name}: {line}");
         }
-        assert!(line.contains("\"level\":\"ERROR\"") && line.contains("panics.rs:"), "{line}");
+        assert!(line.contains(&format!("\"thread\":\"{thread}")), "{line}");
+        assert!(line.contains("\"level\":\"ERROR\"") && line.contains(".rs:"), "{line}");
     }
 }
 

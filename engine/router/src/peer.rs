@@ -208,7 +208,6 @@ impl Events<Box<Flight>> for PeerEvents {
         peer.waiting_rows.store(0, Relaxed);
         let (name, address) = (&*peer.at.name, &*peer.at.address);
         match end {
-            End::Done => {}
             End::Lost(error) => {
                 peer.note_error(error);
                 tracing::info!(event = "peer_lost", peer = name, address, reason = &*error.message);
@@ -217,7 +216,7 @@ impl Events<Box<Flight>> for PeerEvents {
             End::Refused(error) if peer.note_error(error) => {
                 tracing::warn!(event = "peer_refused", peer = name, address, reason = &*error.message);
             }
-            End::Refused(_) => {}
+            End::Done | End::Refused(_) => {}
         }
         if !matches!(end, End::Done) {
             core.registry.links.ejected.add(1);
