@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use crate::buffer::{AlignedBuffer, is_aligned};
 use crate::crash;
 use crate::program::{Program, ProgramSpec, Source, answer};
-use crate::queue::{deadline_exceeded, unwanted};
+use crate::queue::{Unwanted, deadline_exceeded, unwanted};
 
 /// Tensors of one step or request.
 pub type Tensors = SmallVec<[Tensor; 2]>;
@@ -201,8 +201,8 @@ fn is_wanted(batch: &mut [Request], now: Instant) -> bool {
 /// Answer a request that nobody waits for.
 fn answer_unwanted(mut request: Request) {
     // It was not wanted a moment ago, which does not change; it is answered all the same if it did.
-    let error = unwanted(&mut request, Instant::now()).unwrap_or_else(deadline_exceeded);
-    request.reply.answer(Err(error));
+    let why = unwanted(&mut request, Instant::now()).unwrap_or(Unwanted::Late);
+    request.reply.answer(Err(why.error()));
 }
 
 /// The bytes of *tensor* where its elements can be read, copied only when they must be.

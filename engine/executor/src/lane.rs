@@ -194,15 +194,16 @@ impl Lane {
 
     /// Run one batch of the program whose turn it is. Return whether more wait.
     fn run_one(&self) -> bool {
-        let mut taken = self.taken.take();
+        // Nobody else borrows it: an answer may queue a request here, and runs nothing.
+        let mut taken = self.taken.borrow_mut();
+        let taken = &mut *taken;
         let formed = Instant::now();
-        let Some((program, rows)) = self.take_batch(formed, &mut taken) else { return false };
+        let Some((program, rows)) = self.take_batch(formed, taken) else { return false };
         taken.answer_dropped();
         if !taken.batch.is_empty() {
             self.runner.borrow_mut().run_batch(&program, &mut taken.batch, formed);
         }
         self.unload(rows);
-        self.taken.replace(taken);
         let mut queues = self.queues.borrow_mut();
         if queues.by_program.get(&program.id).is_some_and(|entry| entry.forgotten) {
             let_go(&mut queues, program.id);

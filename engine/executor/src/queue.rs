@@ -30,7 +30,27 @@ impl BatchLimits {
 pub struct Taken {
     /// To be run together.
     pub batch: Vec<Request>,
-    dropped: Vec<(Request, Error)>,
+    dropped: Vec<(Request, Unwanted)>,
+}
+
+/// Why a request need not be run.
+#[derive(Clone, Copy)]
+pub enum Unwanted {
+    /// Its deadline has passed, or would before it is run.
+    Late,
+    /// Its client left.
+    Left,
+}
+
+impl Unwanted {
+    /// What its client is told.
+    #[cold]
+    pub fn error(self) -> Error {
+        match self {
+            Self::Late => deadline_exceeded(),
+            Self::Left => Error::new(ErrorKind::Cancelled, "the client left before its request was run"),
+        }
+    }
 }
 
 impl Taken {
@@ -38,7 +58,7 @@ impl Taken {
     #[inline]
     pub fn answer_dropped(&mut self) {
         if !self.dropped.is_empty() {
-            self.dropped.drain(..).for_each(|(request, error)| request.reply.answer(Err(error)));
+            self.dropped.drain(..).for_each(|(request, why)| request.reply.answer(Err(why.error())));
         }
     }
 }
@@ -87,9 +107,9 @@ impl Queue {
             let Some(mut request) = self.waiting.pop_front() else { break };
             self.rows -= request.rows;
             // Others wait that can still be answered in time. Alone it is run, because the estimate may be wrong.
-            let late = hopeless.then(deadline_exceeded);
-            if let Some(error) = late.or_else(|| unwanted(&mut request, limits.now)) {
-                dropped.push((request, error));
+            let why = if hopeless { Some(Unwanted::Late) } else { unwanted(&mut request, limits.now) };
+            if let Some(why) = why {
+                dropped.push((request, why));
             } else {
                 (rows, earliest) = (rows + request.rows, due);
                 batch.push(request);
@@ -109,13 +129,13 @@ fn can_join(one: &Request, other: &Request) -> bool {
     one.inputs.iter().zip(&other.inputs).all(|(a, b)| a.shape.get(1..) == b.shape.get(1..))
 }
 
-/// Why *request* need not be run, if so: its deadline passed, or its client left.
-pub fn unwanted(request: &mut Request, now: Instant) -> Option<Error> {
+/// Why *request* need not be run, if so.
+#[inline]
+pub fn unwanted(request: &mut Request, now: Instant) -> Option<Unwanted> {
     if request.deadline.is_some_and(|deadline| deadline <= now) {
-        return Some(deadline_exceeded());
+        return Some(Unwanted::Late);
     }
-    let left = request.reply.is_abandoned();
-    left.then(|| Error::new(ErrorKind::Cancelled, "the client left before its request was run"))
+    request.reply.is_abandoned().then_some(Unwanted::Left)
 }
 
 /// Answer *requests*, which were never run: the server is stopping.

@@ -42,6 +42,8 @@ pub fn set_level(level: &str) -> bool {
     };
     install();
     LEVEL.store(level, Relaxed);
+    // What each place in the code was told before, it keeps otherwise.
+    tracing::callsite::rebuild_interest_cache();
     true
 }
 
@@ -79,5 +81,19 @@ fn rank(level: tracing::Level) -> u8 {
         tracing::Level::WARN => WARNING,
         tracing::Level::INFO => INFO,
         _ => DEBUG,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_counts_for_lines_that_were_looked_at_before() {
+        let wanted = || tracing::enabled!(tracing::Level::INFO);
+        for (level, expected) in [("error", false), ("info", true), ("warning", false), ("debug", true)] {
+            assert!(set_level(level));
+            assert_eq!(expected, wanted(), "{level}");
+        }
     }
 }
