@@ -101,7 +101,9 @@ class Hello(_message.Message):
     round: _builtins.int
     """Counts the connections that this side has made; tells them apart in logs."""
     window_calls: _builtins.int
-    """Calls that the other side may have open at once for each pipeline on this link, and their bytes."""
+    """Calls that the other side may have open at once for each pipeline on this link, and their bytes; one alone may have more.
+    What goes beyond that may be refused.
+    """
     window_bytes: _builtins.int
     def __init__(
         self,

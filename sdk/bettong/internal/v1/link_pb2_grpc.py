@@ -45,7 +45,8 @@ class LinkServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Exchange(self, request_iterator, context):
-        """The first bundle of each side holds `hello`, and nothing else.
+        """The first bundle of each side holds `hello`, and nothing else. The side that opened the link sends no call before it has
+        read that of the other, and found it to be the member that it means.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,13 +36,17 @@ class LinkStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> LinkAsyncStub: ...
     Exchange: _grpc.StreamStreamMultiCallable[_link_pb2.Bundle, _link_pb2.Bundle]
-    """The first bundle of each side holds `hello`, and nothing else."""
+    """The first bundle of each side holds `hello`, and nothing else. The side that opened the link sends no call before it has
+    read that of the other, and found it to be the member that it means.
+    """
 
 @_typing.type_check_only
 class LinkAsyncStub(LinkStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Exchange: _aio.StreamStreamMultiCallable[_link_pb2.Bundle, _link_pb2.Bundle]  # type: ignore[assignment]
-    """The first bundle of each side holds `hello`, and nothing else."""
+    """The first bundle of each side holds `hello`, and nothing else. The side that opened the link sends no call before it has
+    read that of the other, and found it to be the member that it means.
+    """
 
 class LinkServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -51,6 +55,8 @@ class LinkServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_link_pb2.Bundle],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_link_pb2.Bundle], _abc.AsyncIterator[_link_pb2.Bundle]]:
-        """The first bundle of each side holds `hello`, and nothing else."""
+        """The first bundle of each side holds `hello`, and nothing else. The side that opened the link sends no call before it has
+        read that of the other, and found it to be the member that it means.
+        """
 
 def add_LinkServicer_to_server(servicer: LinkServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
