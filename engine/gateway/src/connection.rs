@@ -1,10 +1,14 @@
 //! One client's connection: which protocol it speaks, and its end.
 
 use std::future::poll_fn;
+use std::io::ErrorKind;
+use std::mem::MaybeUninit;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
+use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
@@ -13,7 +17,7 @@ use crate::streams::Streams;
 use crate::{http1, http2};
 
 /// What every HTTP/2 client sends first (RFC 9113, 3.4). No HTTP/1.1 request begins with its first three bytes.
-const PREFACE_START: &[u8] = b"PRI";
+const PREFACE_START: [u8; 3] = *b"PRI";
 
 /// Serve *stream* until either side ends it.
 pub async fn serve(shared: Arc<Shared>, stream: std::net::TcpStream, registered: Registered) {
@@ -44,9 +48,8 @@ async fn prove_and_speak(shared: &Arc<Shared>, acceptor: &TlsAcceptor, stream: T
     }
 }
 
-async fn speak(shared: &Arc<Shared>, mut stream: TcpStream, signal: &Arc<Signal>) {
-    let mut start = [0; PREFACE_START.len()];
-    let Ok(Ok(is_http2)) = tokio::time::timeout(shared.read_timeout, speaks_http2(&mut stream, &mut start)).await else { return };
+async fn speak(shared: &Arc<Shared>, stream: TcpStream, signal: &Arc<Signal>) {
+    let Ok(Ok(is_http2)) = tokio::time::timeout(shared.read_timeout, speaks_http2(&stream)).await else { return };
     if is_http2 {
         http2::serve(shared, stream, signal).await;
     } else {
@@ -55,20 +58,20 @@ async fn speak(shared: &Arc<Shared>, mut stream: TcpStream, signal: &Arc<Signal>
 }
 
 /// Whether the client speaks HTTP/2. Bytes are looked at, not taken.
-async fn speaks_http2(stream: &mut TcpStream, start: &mut [u8]) -> std::io::Result<bool> {
-    loop {
-        let seen = stream.peek(start).await?;
-        if seen == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
+async fn speaks_http2(stream: &TcpStream) -> std::io::Result<bool> {
+    let look = || {
+        let mut start = [MaybeUninit::uninit(); PREFACE_START.len()];
+        let seen = SockRef::from(stream).peek(&mut start)?;
+        // SAFETY: the system has just written so many bytes.
+        let start = unsafe { std::slice::from_raw_parts(start.as_ptr().cast::<u8>(), seen) };
+        match start {
+            [] => Err(ErrorKind::UnexpectedEof.into()),
+            start if *start == PREFACE_START => Ok(true),
+            // The start of the preface alone. As if nothing were there, so that this waits until more comes: a look that has
+            // seen something would find the connection readable at once, again and again.
+            start if PREFACE_START.starts_with(start) => Err(ErrorKind::WouldBlock.into()),
+            _ => Ok(false),
         }
-        if start[..seen] != PREFACE_START[..seen] {
-            return Ok(false);
-        }
-        if seen == start.len() {
-            return Ok(true);
-        }
-        // The start of the preface alone: wait for more than is there.
-        stream.readable().await?;
-        tokio::task::yield_now().await;
-    }
+    };
+    stream.async_io(Interest::READABLE, look).await
 }
