@@ -2,12 +2,14 @@
 # ruff: noqa: S311, T201 - a seed decides what happens, and a run says what it did
 
 import asyncio
+import json
 import signal
 import socket
+import struct
 from collections import Counter
 from pathlib import Path
 from subprocess import TimeoutExpired
-from typing import Any
+from typing import Any, BinaryIO
 
 import grpc
 import httpx
@@ -15,6 +17,19 @@ import numpy as np
 import onnx_files
 import pytest
 from grpc import aio
+from http2_frames import (
+    ACK,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    INFER,
+    PING,
+    PREFACE,
+    SETTINGS,
+    WINDOW_UPDATE,
+    frame,
+)
 from loads import UNLIMITED, one_row, value_of
 from servers import STOP_TIMEOUT_S, Server, serving, spawn
 from tritonclient.grpc import service_pb2 as pb
@@ -88,12 +103,8 @@ async def test_new_connections_are_refused_while_it_drains(tmp_path: Path) -> No
             await in_flight(server, 20)
             server.process.send_signal(signal.SIGTERM)
             await asyncio.to_thread(server.until, "state_changed", state="DRAINING")
-            refused = 0
-            while not refused:
-                try:
-                    socket.create_connection((server.host, server.port), timeout=5).close()
-                except (ConnectionRefusedError, ConnectionResetError):
-                    refused += 1
+            while await asyncio.to_thread(is_listening, server):
+                pass
         assert [task.result() for task in under_way] == ["right"] * 20
         assert await stopped(server) == 0
 
@@ -161,6 +172,154 @@ def test_idle_connections_do_not_hold_it_up(tmp_path: Path, sent: bytes, answere
             assert idle.recv(len(answered)).startswith(answered[:12])
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(10) == 0
+
+
+def grpc_infer(values: "np.ndarray[Any, Any]") -> bytes:
+    """Write a unary call of `identity` as HTTP/2 frames, whose client lets no more than `WINDOW_BYTES` of the reply come."""
+    request = pb.ModelInferRequest(model_name="identity")
+    request.inputs.add(name="x", datatype="FP32", shape=list(values.shape))
+    request.raw_input_contents.append(values.tobytes())
+    message = request.SerializeToString()
+    body = b"\0" + struct.pack(">I", len(message)) + message
+    pieces = [body[start : start + 16_384] for start in range(0, len(body), 16_384)]
+    frames = [frame(DATA, END_STREAM if piece is pieces[-1] else 0, 1, piece) for piece in pieces]
+    settings = frame(SETTINGS, 0, 0, struct.pack(">HI", 4, WINDOW_BYTES))
+    return PREFACE + settings + frame(HEADERS, END_HEADERS, 1, INFER) + b"".join(frames)
+
+
+def http_infer(values: "np.ndarray[Any, Any]", path: str) -> bytes:
+    """Write a request of `identity` over HTTP/1.1, in and out as JSON."""
+    rows = values.tolist()
+    if path.startswith("/v1"):
+        body = json.dumps([{"x": row} for row in rows])
+    else:
+        body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": list(values.shape), "data": rows}]})
+    return f"POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+
+
+def left_of(reply: BinaryIO) -> int:
+    """Read the rest of an HTTP/1.1 reply to its end and return how much of its body is missing."""
+    length = 0
+    while (line := reply.readline().strip().lower()) != b"":
+        length = int(line.removeprefix(b"content-length:")) if line.startswith(b"content-length:") else length
+    return length - len(reply.read())
+
+
+VALUES = np.full((500_000, 4), 1.25, np.float32)
+FEW_VALUES = VALUES[:3_000]
+"""No more than a client may send over HTTP/2 before the server says more."""
+
+
+@pytest.mark.parametrize("way", ["/v2/models/identity/infer", "/v1/pipelines/identity/infer", "grpc"])
+def test_a_large_reply_is_sent_to_its_end(tmp_path: Path, way: str) -> None:
+    """Its client reads slowly, or not at all for a while; nothing else is under way."""
+    sent = grpc_infer(FEW_VALUES) if way == "grpc" else http_infer(VALUES, way)
+    with serving(tmp_path / "data", lanes=1, drain_timeout_s=25) as server:
+        server.deploy("identity", onnx_files.identity("FP32"), tmp_path)
+        with socket.create_connection((server.host, server.port), timeout=20) as client, client.makefile("rb") as reply:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+            client.sendall(sent)
+            # It has begun, and more is to come than connections hold.
+            if way == "grpc":
+                received = until_held_back(reply)
+            else:
+                assert reply.readline().startswith(b"HTTP/1.1 200")
+            server.process.send_signal(signal.SIGTERM)
+            with pytest.raises(TimeoutExpired):
+                server.process.wait(3)
+            if way == "grpc":
+                client.sendall(frame(WINDOW_UPDATE, 0, 0, ROOM) + frame(WINDOW_UPDATE, 0, 1, ROOM))
+                assert received + rest_of_stream(client, reply) > FEW_VALUES.nbytes
+            else:
+                assert left_of(reply) == 0
+        assert server.process.wait(10) == 0
+
+
+ROOM = struct.pack(">I", 1 << 30)
+WINDOW_BYTES = 4_096
+"""What the client lets the server send of a reply at first."""
+
+
+def next_frame(reply: BinaryIO) -> tuple[int, int, int, bytes]:
+    """Read a frame: its length, kind and flags, and what is in it."""
+    head = reply.read(9)
+    assert len(head) == 9, "the connection has ended before the reply"
+    length = int.from_bytes(head[:3], "big")
+    return length, head[3], head[4], reply.read(length)
+
+
+def until_held_back(reply: BinaryIO) -> int:
+    """Read what comes before the client has given more room, and return how much that is."""
+    received = 0
+    while received < WINDOW_BYTES:
+        length, kind, _, _ = next_frame(reply)
+        received += length if kind == DATA else 0
+    return received
+
+
+def rest_of_stream(client: socket.socket, reply: BinaryIO) -> int:
+    """Read to the end of the stream, answer pings on the way, and return how much came."""
+    received = 0
+    while True:
+        length, kind, flags, payload = next_frame(reply)
+        if kind == PING and not flags & ACK:
+            client.sendall(frame(PING, ACK, 0, payload))
+        received += length if kind == DATA else 0
+        if kind == HEADERS and flags & END_STREAM:
+            return received
+
+
+def test_an_upload_that_goes_on_is_taken_to_its_end(tmp_path: Path) -> None:
+    """It is slow, and longer than idle clients are waited for; nothing else is under way."""
+    sent = http_infer(VALUES[:4], "/v2/models/identity/infer")
+    with serving(tmp_path / "data", lanes=1, drain_timeout_s=25) as server:
+        server.deploy("identity", onnx_files.identity("FP32"), tmp_path)
+        with socket.create_connection((server.host, server.port), timeout=20) as client:
+            client.sendall(sent[:-20])
+            server.process.send_signal(signal.SIGTERM)
+            server.until("state_changed", state="DRAINING")
+            for at in range(len(sent) - 20, len(sent) - 1):
+                client.sendall(sent[at : at + 1])
+                client.settimeout(0.15)
+                with pytest.raises(TimeoutError):
+                    client.recv(1)
+            client.settimeout(20)
+            client.sendall(sent[-1:])
+            reply = client.makefile("rb")
+            with reply:
+                assert reply.readline().startswith(b"HTTP/1.1 200")
+                assert left_of(reply) == 0
+        assert server.process.wait(10) == 0
+
+
+@pytest.mark.parametrize("before", [0, 1, 5], ids=["new", "kept", "often used"])
+def test_an_idle_connection_gets_one_more_answer_that_says_it_is_the_last(tmp_path: Path, before: int) -> None:
+    """So that a client whose next request is on its way loses nothing and goes elsewhere; readiness says no at once."""
+    request = b"GET /readyz HTTP/1.1\r\nHost: h\r\n\r\n"
+    with (
+        serving(tmp_path / "data", lanes=1, drain_timeout_s=25) as server,
+        socket.create_connection((server.host, server.port), timeout=5) as client,
+        client.makefile("rb") as reply,
+    ):
+        for _ in range(before):
+            client.sendall(request)
+            assert b"\r\nconnection: close" not in client.recv(65_536)
+        server.process.send_signal(signal.SIGTERM)
+        server.until("state_changed", state="DRAINING")
+        while is_listening(server):
+            pass
+        client.sendall(request)
+        assert reply.readline().startswith(b"HTTP/1.1 503")
+        assert b"connection: close\r\n" in list(reply)
+        assert server.process.wait(10) == 0
+
+
+def is_listening(server: Server) -> bool:
+    try:
+        socket.create_connection((server.host, server.port), timeout=5).close()
+    except (ConnectionRefusedError, ConnectionResetError):
+        return False
+    return True
 
 
 async def test_an_idle_grpc_channel_does_not_hold_it_up(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ use crate::shared::Shared;
 /// A request that is being answered.
 #[derive(Clone, Copy)]
 pub struct Account<'a> {
-    /// `grpc`, `grpc-stream`, `rest` or `native`.
+    /// `grpc`, `grpc-stream`, `rest` or `native`; `http` when it was not understood that far.
     pub protocol: &'static str,
     /// Its pipeline, if that was found.
     pub entry: Option<&'a Entry>,

@@ -16,6 +16,7 @@ pub struct Limits {
 }
 
 /// The place that an admitted request takes, given back when it is dropped.
+#[derive(Debug)]
 pub struct Permit {
     registry: Arc<Registry>,
     bytes: i64,
@@ -39,6 +40,15 @@ impl Permit {
         let fits = requests < limits.requests && (held + bytes <= limits.bytes || requests == 0);
         let permit = Self { registry: registry.clone(), bytes };
         if fits { Ok(permit) } else { Err(refusal(registry, requests, held)) }
+    }
+
+    /// Hold *bytes* from now on, those of a body that was inflated, or refuse.
+    pub fn resize(&mut self, limits: Limits, bytes: usize) -> Result<()> {
+        let (gateway, more) = (&self.registry.gateway, bytes as i64 - self.bytes);
+        let held = gateway.in_flight_bytes.add(more);
+        self.bytes += more;
+        let requests = gateway.in_flight.get();
+        if held + more <= limits.bytes || requests == 1 { Ok(()) } else { Err(refusal(&self.registry, requests, held)) }
     }
 }
 
@@ -72,6 +82,20 @@ mod tests {
         assert_eq!(ErrorKind::ResourceExhausted, Permit::take(&registry, limits, 60).err().unwrap().kind);
         let second = Permit::take(&registry, limits, 40).unwrap();
         assert!(Permit::take(&registry, limits, 0).is_err());
+        drop((first, second));
+        assert_eq!((0, 0), (registry.gateway.in_flight.get(), registry.gateway.in_flight_bytes.get()));
+    }
+
+    #[test]
+    fn a_body_that_was_inflated_counts_as_what_it_has_become() {
+        let registry = Arc::new(Registry::default());
+        let limits = Limits { requests: 3, bytes: 100 };
+        let mut first = Permit::take(&registry, limits, 1).unwrap();
+        first.resize(limits, 1_000).unwrap();
+        assert!(Permit::take(&registry, limits, 1).is_err());
+        first.resize(limits, 90).unwrap();
+        let mut second = Permit::take(&registry, limits, 1).unwrap();
+        assert_eq!(ErrorKind::ResourceExhausted, second.resize(limits, 11).unwrap_err().kind);
         drop((first, second));
         assert_eq!((0, 0), (registry.gateway.in_flight.get(), registry.gateway.in_flight_bytes.get()));
     }

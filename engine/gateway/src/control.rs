@@ -4,6 +4,8 @@ use bettong_frame::{Error, Result};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use crate::shared::Shared;
+
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControlMethod {
@@ -46,9 +48,10 @@ impl ControlCall {
 /// Takes questions; must not block.
 pub type Control = Box<dyn Fn(ControlCall) + Send + Sync>;
 
-/// Ask the control plane and wait for its answer.
-pub async fn ask(control: &Control, method: ControlMethod, model: &str) -> Result<Bytes> {
+/// Ask the control plane and wait for its answer, as a request that is under way like any other.
+pub async fn ask(shared: &Shared, method: ControlMethod, model: &str) -> Result<Bytes> {
+    let _permit = shared.admit(model.len())?;
     let (reply, answer) = oneshot::channel();
-    control(ControlCall { method, model: model.to_owned(), reply });
+    (shared.control)(ControlCall { method, model: model.to_owned(), reply });
     answer.await.unwrap_or_else(|_| Err(Error::internal("the control plane did not answer")))
 }

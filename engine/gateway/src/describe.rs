@@ -129,7 +129,7 @@ pub fn stats(shared: &Shared, name: &str, version: &str) -> Result<ModelStatisti
 
 /// Everything that is or could be deployed, as the control plane knows it.
 pub async fn repository(shared: &Shared, only_ready: bool) -> Result<RepositoryIndexResponse> {
-    let payload = ask(&shared.control, ControlMethod::RepositoryIndex, "").await?;
+    let payload = ask(shared, ControlMethod::RepositoryIndex, "").await?;
     let index = RepositoryIndex::decode(payload)
         .map_err(|error| bettong_frame::Error::internal(format!("the repository index can't be read: {error}")))?;
     let entries = index.entries.into_iter().filter(|entry| !only_ready || entry.state == "READY");

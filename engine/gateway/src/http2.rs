@@ -1,6 +1,8 @@
 //! HTTP/2: gRPC on its own fast path, anything else as REST.
 
 use std::future::poll_fn;
+use std::io::IoSlice;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -10,9 +12,9 @@ use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
 use h2::server::{Connection, SendResponse};
 use http::{Request, header};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::shared::{Shared, Signal};
+use crate::shared::{Shared, Signal, Unsent};
 use crate::{grpc, rest};
 
 /// Windows that let a client send whole requests without waiting for us.
@@ -29,6 +31,7 @@ const MAX_HEAD_BYTES: u32 = 64 << 10;
 
 /// Serve one connection.
 pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(shared: &Arc<Shared>, stream: S, signal: &Signal) {
+    let stream = Noting { stream, signal };
     let handshake = h2::server::Builder::new()
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -82,6 +85,83 @@ fn accept(shared: &Arc<Shared>, request: Request<RecvStream>, respond: SendRespo
             tokio::spawn(rest::refuse_http2(shared.clone(), body, respond, not_grpc()));
         }
     }
+}
+
+/// Tells a drain what comes and goes.
+struct Noting<'a, S> {
+    stream: S,
+    signal: &'a Signal,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Noting<'_, S> {
+    #[inline]
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if read.is_ready() {
+            self.signal.note_moved();
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Noting<'_, S> {
+    #[inline]
+    fn wrote(&self, wrote: Poll<std::io::Result<usize>>) -> Poll<std::io::Result<usize>> {
+        if wrote.is_ready() {
+            self.signal.note_moved();
+        }
+        wrote
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Noting<'_, S> {
+    #[inline]
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        let wrote = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.wrote(wrote)
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        let wrote = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        self.wrote(wrote)
+    }
+
+    #[inline]
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// Bytes of a reply that the connection still has to send.
+struct Held {
+    bytes: Bytes,
+    _unsent: Unsent,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// *bytes* that keep a drain waiting until the connection has sent them. Fewer than a client always has room for leave at once.
+#[inline]
+pub fn until_sent(shared: &Arc<Shared>, bytes: Bytes) -> Bytes {
+    const FEW_BYTES: usize = 16 << 10;
+    if bytes.len() < FEW_BYTES { bytes } else { Bytes::from_owner(Held { bytes, _unsent: Unsent::new(shared) }) }
 }
 
 /// Collects a body, with its bound.

@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bettong_frame::{Reactors, Result};
@@ -96,6 +97,7 @@ impl Gateway {
             version: config.version.clone(),
             control_address: config.control_address.clone(),
             engine_name: format!("engine-{}", std::process::id()),
+            conversions: reactors.count().max(1),
         };
         let shared = Arc::new(Shared::new(settings, registry, control, streams));
         Self { config, shared, reactors, bound: Mutex::new(None) }
@@ -153,17 +155,19 @@ impl Gateway {
         self.shared.stop.send_replace(true);
         let connections = &self.shared.connections;
         connections.finish_all();
-        let end = Instant::now() + timeout;
+        let begun = Instant::now();
+        let end = begun + timeout;
         // Clients that never say a whole request, or do not hear that they should go, must not hold the drain up: when
-        // nothing has been under way for a moment, every answer has left, and what is still open is dropped.
-        let mut quiet_since = Instant::now();
+        // nothing has been under way for a moment, and nothing has come or gone, what is still open is dropped. Not before the
+        // grace is over: the next request of a client may be on its way, and its reply says that there will be no other.
+        let mut quiet_since = begun;
         while Instant::now() < end {
             if connections.wait_until_none((Instant::now() + DRAIN_LOOK).min(end)) {
                 return true;
             }
-            if self.shared.registry.gateway.in_flight.get() > 0 {
+            if connections.have_moved() || self.shared.is_at_work() {
                 quiet_since = Instant::now();
-            } else if quiet_since.elapsed() >= DRAIN_QUIET {
+            } else if quiet_since.elapsed() >= DRAIN_QUIET && begun.elapsed() >= DRAIN_GRACE {
                 connections.stop_all();
             }
         }
@@ -199,6 +203,9 @@ const DRAIN_LOOK: Duration = Duration::from_millis(50);
 
 /// How long nothing must have been under way before a drain drops what is still open.
 const DRAIN_QUIET: Duration = Duration::from_millis(500);
+
+/// How long a drain leaves idle connections open, so that their clients are told to go and not cut off.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -241,6 +248,12 @@ struct Acceptor {
 /// Waited after the system refused a connection (no more file descriptors, for example).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Wait, because the system refused a connection on *port*: trying again at once would only burn the lane.
+pub async fn pause_accepting(port: &'static str, error: &std::io::Error) {
+    tracing::warn!(event = "accept_failed", port, %error);
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
 impl Acceptor {
     /// Accept until told to stop; each connection goes to the reactor with the fewest.
     async fn accept(self, listener: TcpListener, mut stop: watch::Receiver<bool>) {
@@ -248,14 +261,18 @@ impl Acceptor {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                _ = stop.wait_for(|&stop| stop) => return,
+                _ = stop.wait_for(|&stop| stop) => break,
             };
             match accepted.and_then(|(stream, peer)| prepare(stream, peer)) {
                 Ok(stream) => self.place(stream),
-                Err(error) => {
-                    tracing::warn!(event = "accept_failed", %error);
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+                Err(error) => pause_accepting("data", &error).await,
+            }
+        }
+        // Who is connected already may have sent a request: closing the port would reset it.
+        let mut context = Context::from_waker(Waker::noop());
+        while let Poll::Ready(Ok((stream, peer))) = listener.poll_accept(&mut context) {
+            if let Ok(stream) = prepare(stream, peer) {
+                self.place(stream);
             }
         }
     }

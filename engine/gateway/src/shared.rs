@@ -1,14 +1,14 @@
 //! What all connections of a gateway share.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Context;
 use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
-use bettong_frame::Result;
+use bettong_frame::{Error, Result};
 use bettong_telemetry::Registry;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::admission::{Limits, Permit};
 use crate::control::Control;
@@ -49,6 +49,10 @@ pub struct Shared {
     /// Counts changes of readiness and of the table, for health watchers.
     pub changes: watch::Sender<u64>,
     phase: AtomicU8,
+    /// Replies that HTTP/2 connections still have to send.
+    unsent: AtomicI64,
+    /// Frames that may be converted at once beside the lanes.
+    conversions: Semaphore,
 }
 
 impl Shared {
@@ -71,6 +75,8 @@ impl Shared {
             stop: watch::Sender::new(false),
             changes: watch::Sender::new(0),
             phase: AtomicU8::new(Phase::Starting as u8),
+            unsent: AtomicI64::new(0),
+            conversions: Semaphore::new(settings.conversions),
         }
     }
 
@@ -101,6 +107,36 @@ impl Shared {
     pub fn admit(&self, bytes: usize) -> Result<Permit> {
         Permit::take(&self.registry, self.limits, bytes)
     }
+
+    /// Whether a request is under way, or a reply that was handed over and not sent.
+    pub fn is_at_work(&self) -> bool {
+        self.registry.gateway.in_flight.get() > 0 || self.unsent.load(Ordering::Acquire) > 0
+    }
+
+    /// Do *work* on another thread, so that the caller's lane goes on with others. As much at once as there are lanes; what is
+    /// more waits.
+    pub async fn apart<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        // The semaphore is never closed.
+        let _turn = self.conversions.acquire().await;
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(|_panicked| Error::internal("the frame could not be converted"))
+    }
+}
+
+/// Keeps a drain waiting for a reply that is not sent yet. No permit: how long a client takes is no matter of admission.
+pub struct Unsent(Arc<Shared>);
+
+impl Unsent {
+    pub fn new(shared: &Arc<Shared>) -> Self {
+        shared.unsent.fetch_add(1, Ordering::AcqRel);
+        Self(shared.clone())
+    }
+}
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        self.0.unsent.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// Settings of [`Shared`].
@@ -112,6 +148,7 @@ pub struct Settings {
     pub version: String,
     pub control_address: String,
     pub engine_name: String,
+    pub conversions: usize,
 }
 
 /// Open connections, each of which can be told to finish.
@@ -128,6 +165,8 @@ pub struct Signal {
     finish: AtomicBool,
     /// Set when nothing that this connection could still get is under way.
     stop: AtomicBool,
+    /// Whether bytes have come or gone since the last look.
+    moved: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -154,6 +193,12 @@ impl Signal {
     #[inline]
     pub fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Acquire)
+    }
+
+    /// Note that bytes have come or gone.
+    #[inline]
+    pub fn note_moved(&self) {
+        self.moved.store(true, Ordering::Relaxed);
     }
 
     fn stop(&self) {
@@ -204,6 +249,12 @@ impl Connections {
         for signal in &*self.lock() {
             signal.fire();
         }
+    }
+
+    /// Whether any connection has sent or got something since the last call.
+    pub fn have_moved(&self) -> bool {
+        // All are asked: each answer is given once.
+        self.lock().iter().fold(false, |any, signal| signal.moved.swap(false, Ordering::Relaxed) | any)
     }
 
     /// Drop every connection.

@@ -108,6 +108,7 @@ fn gateway(page: &mut Page, registry: &Registry) {
     let counters = [
         ("bettong_connections_refused_total", "Connections closed because there were too many.", &gateway.connections_refused),
         ("bettong_admission_refusals_total", "Requests refused by admission or a full queue.", &gateway.refused),
+        ("bettong_requests_failed_total", "Requests that failed otherwise, also those of no pipeline.", &gateway.failed),
     ];
     for (name, help, counter) in counters {
         page.head(name, "counter", help);

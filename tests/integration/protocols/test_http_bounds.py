@@ -2,13 +2,18 @@
 # ruff: noqa: T201 - a seed decides what happens, and a run says what it did
 
 import contextlib
+import gzip
+import http.client
 import json
+import os
+import resource
 import shutil
 import socket
 import subprocess
 import time
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -98,10 +103,16 @@ def test_slow_requests_are_cut_off(bounded: Server, start: bytes, dribble: bytes
     assert b"200 OK" not in said
 
 
-def test_idle_connections_are_closed(bounded: Server) -> None:
-    """After the time that they are kept, without a word."""
+JSON = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,4],"data":[1,2,3,4]}]}'
+INFER = HEAD + f"Content-Length: {len(JSON)}\r\n\r\n".encode() + JSON
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+@pytest.mark.parametrize("request_", [HEALTH, INFER], ids=["health", "infer"])
+def test_idle_connections_are_closed(bounded: Server, request_: bytes) -> None:
+    """After the time that they are kept, without a word; also those whose replies other threads have written."""
     with connected(bounded) as connection:
-        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+        connection.sendall(request_)
         assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
         elapsed_s, said = ended_after(connection)
     assert KEEP_ALIVE_S / 2 < elapsed_s < HANG_S - 2
@@ -124,6 +135,144 @@ def test_a_client_that_never_reads_is_let_go(bounded: Server) -> None:
     print(f"{sent} pipelined requests, {(after - before) / 1e6:.1f} MB more")
     assert sent > 100
     assert after - before < 50e6
+
+
+def cpu_s(server: Server) -> float:
+    """Return the processor time that the server has taken."""
+    with Path(f"/proc/{server.process.pid}/stat").open() as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="tells processor times by /proc, which is not there")
+@pytest.mark.parametrize("start", [b"P", b"PR"])
+def test_the_start_of_a_preface_alone_takes_no_processor_time(bounded: Server, start: bytes) -> None:
+    """A lane waits for the rest of it as it waits for anything: asleep."""
+    with connected(bounded) as connection:
+        connection.sendall(start)
+        before_s = cpu_s(bounded)
+        elapsed_s, _ = ended_after(connection)
+    assert cpu_s(bounded) - before_s < elapsed_s / 2
+
+
+def test_a_head_has_its_time_however_long_the_connection_was_idle(bounded: Server) -> None:
+    """The time to read a request starts with its first byte."""
+    health = HEALTH
+    for idle_s in (READ_TIMEOUT_S * 0.9, READ_TIMEOUT_S * 1.4):
+        with connected(bounded) as connection:
+            connection.sendall(health)
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+            quiet_for(connection, idle_s)
+            connection.sendall(health[:20])
+            # Over the next look of the server's timer, which comes twice in the time to read.
+            quiet_for(connection, READ_TIMEOUT_S * 0.6)
+            connection.sendall(health[20:])
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+
+
+def quiet_for(connection: socket.socket, seconds: float) -> None:
+    """Wait for so long that the server says nothing; that is what is looked at."""
+    connection.settimeout(seconds)
+    with pytest.raises(TimeoutError):
+        connection.recv(1)
+    connection.settimeout(HANG_S)
+
+
+def test_a_reply_that_is_not_taken_is_given_up(tmp_path: Path) -> None:
+    """Its request keeps its place until its connection is closed, after the time of a request; one that is read comes whole."""
+    rows = 500_000
+    values = ",".join(["1.25"] * rows * 4)
+    body = f'{{"inputs":[{{"name":"x","datatype":"FP32","shape":[{rows},4],"data":[{values}]}}]}}'
+    with serving(tmp_path / "data", lanes=1, read_timeout_s=READ_TIMEOUT_S) as server:
+        server.deploy("identity", onnx_files.identity("FP32"), tmp_path)
+        reply = post(server, body.encode())
+        assert reply.json()["outputs"][0]["shape"] == [rows, 4]
+        with connected(server) as stalled:
+            stalled.sendall(HEAD + f"Content-Length: {len(body)}\r\n\r\n{body}".encode())
+            assert stalled.recv(12) == b"HTTP/1.1 200"
+            assert server.counts().total("bettong_requests_in_flight") == 1
+            while server.counts().total("bettong_requests_in_flight"):
+                pass
+            while server.counts().total("bettong_connections"):
+                pass
+
+
+@pytest.mark.parametrize("path", ["/v2/models/identity/infer", "/v1/pipelines/identity/infer"])
+def test_a_body_that_inflates_to_much_does_not_hold_its_lane_up(tmp_path: Path, path: str) -> None:
+    """Others on the only lane are answered while it is inflated and read, and it has its place in what is under way by then."""
+    bomb = gzip.compress(b'{"inputs":[' + b" " * 400_000_000 + b"]}", 1)
+    with serving(tmp_path / "data", lanes=1) as server:
+        server.deploy("identity", onnx_files.identity("FP32"), tmp_path)
+        with connected(server) as connection, httpx.Client(base_url=server.url) as other:
+            head = f"POST {path} HTTP/1.1\r\nHost: h\r\nContent-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n\r\n"
+            connection.sendall(head.encode() + bomb)
+            while server.counts().total("bettong_requests_in_flight") == 0:
+                pass
+            connection.setblocking(False)
+            answered = 0
+            while True:
+                try:
+                    assert connection.recv(12) == b"HTTP/1.1 400"
+                    break
+                except BlockingIOError:
+                    assert other.get("/healthz").status_code == 200
+                    answered += 1
+    print(f"{answered} answered beside it")
+    assert answered > 5
+
+
+def test_refused_heads_are_counted_and_logged(tmp_path: Path) -> None:
+    """Under an id that the client is told, though nothing of the request could be trusted; and what is asked for in vain."""
+    with serving(tmp_path / "data", lanes=1, log_level="debug") as server:
+        before = server.counts().total("bettong_requests_failed_total")
+        with connected(server) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            _, said = ended_after(connection)
+        found = httpx.get(f"{server.url}/nothing")
+        ids = [said.partition(b"x-request-id: ")[2].split(b"\r\n")[0].decode(), found.headers["x-request-id"]]
+        for request_id, protocol in zip(ids, ("http", "rest"), strict=True):
+            server.until("request", request_id=request_id, protocol=protocol)
+        assert server.counts().total("bettong_requests_failed_total") == before + 2
+
+
+def test_metrics_connections_are_bounded(bounded: Server) -> None:
+    """Those over the bound are closed and counted; room is given back."""
+    host, _, port = bounded.metrics.rpartition(":")
+    with contextlib.ExitStack() as stack:
+        crowd = [stack.enter_context(socket.create_connection((host, int(port)), timeout=HANG_S)) for _ in range(80)]
+        answers = 0
+        for connection in crowd:
+            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n")
+                answers += connection.recv(12) == b"HTTP/1.1 200"
+    assert 0 < answers <= 64
+    while True:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            assert bounded.counts().total("bettong_connections_refused_total") >= 80 - 64
+            return
+
+
+@pytest.mark.skipif(
+    not hasattr(resource, "prlimit"), reason="takes file descriptors away by prlimit, which is not there"
+)
+def test_a_metrics_port_without_file_descriptors_waits(tmp_path: Path) -> None:
+    """It says so and tries again after a pause, instead of at once for ever; when there are some again, it answers."""
+    with serving(tmp_path / "data", lanes=1) as server:
+        pid = server.process.pid
+        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (0, limits[1]))
+        host, _, port = server.metrics.rpartition(":")
+        before_s = cpu_s(server)
+        with socket.create_connection((host, int(port)), timeout=HANG_S) as waiting:
+            server.until("accept_failed", port="metrics")
+            waiting.settimeout(1)
+            waiting.sendall(b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n")
+            with pytest.raises(TimeoutError):
+                waiting.recv(1)
+            assert cpu_s(server) - before_s < 0.5
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+            waiting.settimeout(HANG_S)
+            assert waiting.recv(12) == b"HTTP/1.1 200"
 
 
 def post(server: Server, body: bytes, **headers: str) -> httpx.Response:

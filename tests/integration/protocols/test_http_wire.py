@@ -14,6 +14,7 @@ from servers import Server
 
 WAIT_S = 10
 PATH = "/v2/models/identity-fp32/infer"
+TAGGED_RECORDS = b'[{"tag": [1, 0], "x": [1, 2, 3]}]'
 BODY = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,4],"data":[1,2,3,4]}]}'
 
 
@@ -144,6 +145,7 @@ def test_chunked_bodies_are_read(wire: Wire, size: int) -> None:
         b"3\r\nabcdef\r\n0\r\n\r\n",
         b"FFFFFFFFFFFFFFFFF\r\n",
         b"\r\n\r\n",
+        b"3;a=b\nxyz\r\nabc\r\n0\r\n\r\n",
     ],
 )
 def test_bad_chunks_are_refused_and_the_connection_ends(wire: Wire, body: bytes) -> None:
@@ -304,6 +306,21 @@ def test_a_connection_ends_when_the_client_asks_for_it(wire: Wire) -> None:
     assert answer(reply) == [1, 2, 3, 4]
     assert reply.headers["connection"] == "close"
     assert wire.is_closed()
+
+
+@pytest.mark.parametrize("count", [1, 20])
+@pytest.mark.parametrize("request_", [post(), post(path="/v1/pipelines/tagged/infer", body=TAGGED_RECORDS)])
+def test_a_client_that_sends_no_more_still_gets_its_replies(server: Server, request_: bytes, count: int) -> None:
+    """Its half of the connection ends right behind its requests; all are answered, then the other half ends, too."""
+    for _ in range(20):
+        with connected(server.data) as wire:
+            wire.send(request_ * count)
+            wire.connection.shutdown(socket.SHUT_WR)
+            for _ in range(count):
+                reply = wire.reply()
+                # Asks whether it still reads, which every client reads over.
+                assert (reply if reply.status != 100 else wire.reply()).status == 200
+            assert wire.is_closed()
 
 
 def test_a_client_of_http_1_0_is_served(wire: Wire) -> None:

@@ -18,7 +18,7 @@ use super::respond;
 use crate::account::Account;
 use crate::admission::Permit;
 use crate::head::Head;
-use crate::http2::BodyReader;
+use crate::http2::{BodyReader, until_sent};
 use crate::routes::Entry;
 use crate::shared::Shared;
 
@@ -211,7 +211,7 @@ impl Reply for UnaryReply {
                 call.encode(&answer, &mut buffer, oip_pb::encode_response);
                 let account = Account { protocol: "grpc", entry: Some(&call.entry), head: &self.head };
                 account.answered(&call.shared, &answer, buffer.len());
-                respond::message(&mut self.respond, &self.head, buffer.freeze());
+                respond::message(&mut self.respond, &self.head, until_sent(&call.shared, buffer.freeze()));
             }
             Err(error) => self.fail(&call, &error),
         }

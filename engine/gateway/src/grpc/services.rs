@@ -129,12 +129,12 @@ async fn repository(shared: &Arc<Shared>, method: &str, message: Bytes) -> Resul
                 let message = "loading with parameters is not supported; upload the model with the SDK or CLI";
                 return Err(Error::new(ErrorKind::Unimplemented, message));
             }
-            ask(&shared.control, ControlMethod::Load, &request.model_name).await?;
+            ask(shared, ControlMethod::Load, &request.model_name).await?;
             Ok(framed(&RepositoryModelLoadResponse {}))
         }
         "RepositoryModelUnload" => {
             let request: RepositoryModelUnloadRequest = decode(message)?;
-            ask(&shared.control, ControlMethod::Unload, &request.model_name).await?;
+            ask(shared, ControlMethod::Unload, &request.model_name).await?;
             Ok(framed(&RepositoryModelUnloadResponse {}))
         }
         other if other.contains("SharedMemory") => Err(Error::new(ErrorKind::Unimplemented, NO_SHARED_MEMORY)),

@@ -19,7 +19,8 @@ use super::infer::{Call, timeout_parameter};
 use super::respond;
 use crate::account::Account;
 use crate::head::Head;
-use crate::shared::Shared;
+use crate::http2::until_sent;
+use crate::shared::{Shared, Unsent};
 
 /// Messages that may be under way on one stream; then it is not read further.
 const MAX_IN_FLIGHT: usize = 1024;
@@ -139,6 +140,8 @@ struct Stream {
     unsent: Bytes,
     answers: Arc<Answers>,
     submitted: u64,
+    /// There while the client does not take what it has been answered.
+    behind: Option<Unsent>,
 }
 
 /// Serve one stream to its end.
@@ -150,7 +153,8 @@ pub async fn serve(shared: Arc<Shared>, head: Head, body: RecvStream, mut respon
     let Some(outgoing) = respond::begin(&mut respond, &head) else { return };
     let reader = MessageReader::new(encoding, shared.max_request_bytes);
     let (answers, head) = (Arc::new(Answers::default()), Arc::new(head));
-    let mut stream = Stream { shared, head, body, reader, ended: false, outgoing, unsent: Bytes::new(), answers, submitted: 0 };
+    let mut stream =
+        Stream { shared, head, body, reader, ended: false, outgoing, unsent: Bytes::new(), answers, submitted: 0, behind: None };
     let outcome = poll_fn(|context| stream.poll(context)).await;
     stream.answers.lock().closed = true;
     match outcome {
@@ -177,6 +181,11 @@ impl Stream {
                 return Poll::Ready(Err(None));
             }
             if !wrote && !read {
+                if self.unsent.is_empty() {
+                    self.behind = None;
+                } else if self.behind.is_none() {
+                    self.behind = Some(Unsent::new(&self.shared));
+                }
                 return Poll::Pending;
             }
         }
@@ -202,7 +211,7 @@ impl Stream {
                 capacity => capacity,
             };
             let piece = self.unsent.split_to(capacity.min(self.unsent.len()));
-            self.outgoing.send_data(piece, false).map_err(|_left| None)?;
+            self.outgoing.send_data(until_sent(&self.shared, piece), false).map_err(|_left| None)?;
             progress = true;
         }
     }

@@ -67,6 +67,12 @@ pub struct Ending {
 }
 
 impl Manner {
+    /// Whether the client understands what comes before a reply.
+    #[inline]
+    pub fn takes_interim(self) -> bool {
+        !self.is_old
+    }
+
     /// How the reply ends; *closing* when the server wants connections to end.
     #[inline]
     pub fn ending(self, closing: bool) -> Ending {

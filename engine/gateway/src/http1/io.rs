@@ -1,6 +1,6 @@
 //! Reading, with the time that clients are given.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bettong_frame::{Error, ErrorKind, Result};
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Instant, Sleep};
@@ -38,25 +38,36 @@ pub struct Io {
     /// What the last look saw, and when progress was last seen.
     seen: (u64, usize),
     progress_at: Instant,
+    /// There once the client has sent its last byte; done when the connection breaks, so that it can't read either.
+    ended: Option<Broken>,
+    /// Whether the client understands what comes before a reply: not in HTTP/1.0.
+    takes_interim: bool,
 }
 
+type Broken = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 impl Io {
-    /// A connection over *stream*.
-    pub fn new(stream: TcpStream, signal: Arc<Signal>, keep_alive: Duration, read_timeout: Duration) -> Self {
+    /// A connection over *stream*, on the current task.
+    pub async fn new(stream: TcpStream, signal: Arc<Signal>, keep_alive: Duration, read_timeout: Duration) -> Self {
         let now = Instant::now();
         let period = keep_alive.min(read_timeout) / 2;
         let (stream, writing) = stream.into_split();
+        let mut timer = Box::pin(tokio::time::sleep(period));
+        // A timer wakes nobody before it has been polled, and a connection whose requests come at once never waits for it.
+        poll_fn(|context| Poll::Ready(timer.as_mut().poll(context))).await.is_ready();
         Self {
             stream,
             link: Arc::new(Link::new(writing, signal)),
             input: BytesMut::new(),
-            timer: Box::pin(tokio::time::sleep(period)),
+            timer,
             keep_alive,
             read_timeout,
             wholes: 0,
             bytes: 0,
             seen: (0, 0),
             progress_at: now,
+            ended: None,
+            takes_interim: false,
         }
     }
 
@@ -70,25 +81,24 @@ impl Io {
         &self.link
     }
 
-    /// Read what comes next; *between* requests or within one. `None`: the client left, was idle for too long, or the server
-    /// is finishing. `Some(Err(_))`: a request was begun and not finished in time.
+    /// Read what comes next; *between* requests or within one. `None`: the client left, or was idle for too long.
+    /// `Some(Err(_))`: a request was begun and not finished in time.
+    ///
+    /// A server that is finishing still waits here: the next request may be on its way, and its reply says that it was the last.
     pub async fn read_more(&mut self, between: bool) -> Option<Result<()>> {
         poll_fn(|context| {
             let idle = between && self.input.is_empty();
-            if idle && self.link.is_finishing() {
-                return Poll::Ready(None);
-            }
             match self.poll_read(context) {
-                Poll::Ready(true) => Poll::Ready(Some(Ok(()))),
-                Poll::Ready(false) => Poll::Ready(None),
+                Poll::Ready(Ok(true)) => Poll::Ready(Some(Ok(()))),
+                Poll::Ready(_) => Poll::Ready(None),
                 Poll::Pending => self.poll_timer(context, idle),
             }
         })
         .await
     }
 
-    /// Wait until the request that is under way has been answered. `None`: the client left. `Some(false)`: the connection is to
-    /// be closed.
+    /// Wait until the request that is under way has been answered. `None`: the client left, or does not take its reply.
+    /// `Some(false)`: the connection is to be closed.
     pub async fn answered(&mut self) -> Option<bool> {
         poll_fn(|context| {
             if let Poll::Ready(after) = self.link.poll_answered(context, false) {
@@ -97,20 +107,18 @@ impl Io {
             if self.poll_left(context).is_ready() {
                 return Poll::Ready(None);
             }
-            if self.timer.is_elapsed() {
-                // The time is the server's now; the timer only goes on.
-                self.end_part();
-                let _ = self.poll_timer(context, false);
+            if self.timer.is_elapsed() && self.poll_taken(context).is_ready() {
+                return Poll::Ready(None);
             }
             // What was sent ahead is served as soon as the answer has left; nothing else will wake this task then.
-            let watch = !self.input.is_empty() || self.link.is_finishing();
+            let watch = !self.input.is_empty() || self.ended.is_some();
             self.link.poll_answered(context, watch).map(|after| Some(after == After::Open))
         })
         .await
     }
 
-    /// Read once. `true`: something came; `false`: the client left.
-    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+    /// Read once. `true`: something came; `false`: the client sends no more.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<std::io::Result<bool>> {
         if self.input.capacity() - self.input.len() < READ_BYTES / 4 {
             self.input.reserve(READ_BYTES);
         }
@@ -118,15 +126,30 @@ impl Io {
         let mut buffer = ReadBuf::uninit(room);
         match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(_)) => Poll::Ready(false),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Ready(Ok(())) => {
                 let read = buffer.filled().len();
                 // SAFETY: the stream has just initialised these bytes.
                 unsafe { self.input.set_len(self.input.len() + read) };
                 self.bytes += read;
-                Poll::Ready(read > 0)
+                self.link.note_moved();
+                Poll::Ready(Ok(read > 0))
             }
         }
+    }
+
+    /// Note that a request is under way, whose client understands what comes before a reply or not.
+    #[inline]
+    pub fn begin(&mut self, takes_interim: bool) {
+        self.takes_interim = takes_interim;
+        self.link.begin();
+    }
+
+    /// Note that a head has begun and is not complete. Its time starts now, however long the connection has been idle.
+    #[cold]
+    pub fn begin_head(&mut self) {
+        self.progress_at = Instant::now();
+        self.seen = (self.wholes, self.bytes);
     }
 
     /// Note that a head or a body has been read to its end.
@@ -157,16 +180,42 @@ impl Io {
         Poll::Pending
     }
 
+    /// Look how the client takes its reply, which has the time of a request; while the request is worked on, time is the
+    /// server's, and the timer only goes on.
+    #[cold]
+    fn poll_taken(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match self.link.flushed() {
+            Some(bytes) => self.bytes = bytes,
+            None => self.end_part(),
+        }
+        self.poll_timer(context, false).map(|_late| ())
+    }
+
     /// Resolve when the client leaves. Meanwhile what it sends ahead is kept, up to a bound.
+    #[inline]
     pub fn poll_left(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        while self.input.len() < READ_BYTES {
+        while self.input.len() < READ_BYTES && self.ended.is_none() {
             match self.poll_read(context) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(true) => {}
-                Poll::Ready(false) => return Poll::Ready(()),
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false)) => self.end_input(),
+                Poll::Ready(Err(_broken)) => return Poll::Ready(()),
             }
         }
-        Poll::Pending
+        self.ended.as_mut().map_or(Poll::Pending, |broken| broken.as_mut().poll(context))
+    }
+
+    /// Note that the client sends no more. It may still read, and a request that it has sent is answered; but most clients end
+    /// both ways at once, and what they have asked for should not be run.
+    #[cold]
+    fn end_input(&mut self) {
+        let link = self.link.clone();
+        self.ended = Some(Box::pin(async move {
+            let _ = link.stream().ready(Interest::ERROR).await;
+        }));
+        if self.takes_interim {
+            self.link.probe();
+        }
     }
 
     /// Send *bytes* before the reply. `None`: the client left.

@@ -15,6 +15,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 
 use super::head::Ending;
 use super::write;
+use crate::admission::Permit;
 use crate::head::Head;
 use crate::rest::Reply;
 use crate::shared::Signal;
@@ -50,6 +51,10 @@ struct Outgoing {
     body: Bytes,
     /// Whether the connection ends after it.
     closes: bool,
+    /// The place of the request, kept until its reply is sent.
+    permit: Option<Permit>,
+    /// Bytes of it that the connection's task has sent.
+    flushed: usize,
 }
 
 /// What a reply has left.
@@ -70,6 +75,12 @@ impl Link {
     /// The connection.
     pub fn stream(&self) -> &TcpStream {
         self.stream.as_ref()
+    }
+
+    /// Note that the client has sent something.
+    #[inline]
+    pub fn note_moved(&self) {
+        self.signal.note_moved();
     }
 
     /// Whether the server wants connections to end.
@@ -96,7 +107,7 @@ impl Link {
     }
 
     /// Answer the request that is under way.
-    pub fn answer(&self, reply: &Reply, head: &Head, ending: Ending, now: Instant) {
+    pub fn answer(&self, reply: &mut Reply, head: &Head, ending: Ending, now: Instant) {
         let mut outgoing = self.lock();
         write::put(&mut outgoing.head, reply, head, ending, now);
         if !ending.without_body {
@@ -104,9 +115,13 @@ impl Link {
         }
         outgoing.closes = ending.closes;
         let sent = self.send(&mut outgoing).is_ready();
+        if !sent {
+            (outgoing.permit, outgoing.flushed) = (reply.permit.take(), 0);
+        }
         let done = sent && !outgoing.closes;
-        drop(outgoing);
+        // Before the lock is given back: who has it may rely on the state.
         let before = self.state.swap(if done { IDLE } else { UNFINISHED }, Ordering::AcqRel);
+        drop(outgoing);
         if before == WATCHED || !done {
             self.signal.wake();
         }
@@ -115,6 +130,22 @@ impl Link {
     /// Append what comes before any reply.
     pub fn put_interim(&self, bytes: &[u8]) {
         self.lock().head.extend_from_slice(bytes);
+    }
+
+    /// Have a client that sends no more show whether it still reads: the system of one that does not will reset the connection.
+    /// Every client reads over this, which some ask for (RFC 9110, 15.2).
+    #[cold]
+    pub fn probe(&self) {
+        let outgoing = self.lock();
+        if matches!(self.state.load(Ordering::Acquire), BUSY | WATCHED) && !outgoing.head.has_remaining() {
+            // It goes out as a whole or the client reads slowly, and is there.
+            let _ = self.stream().try_write(super::CONTINUE);
+        }
+    }
+
+    /// Bytes of a reply that the task has sent so far, if one is unfinished.
+    pub fn flushed(&self) -> Option<usize> {
+        (self.state.load(Ordering::Acquire) == UNFINISHED).then(|| self.lock().flushed)
     }
 
     /// Resolve when the request that was begun has been answered and its reply sent. With `watch`, the current task is woken by
@@ -138,7 +169,11 @@ impl Link {
     pub fn poll_flush(&self, context: &mut Context<'_>) -> Poll<After> {
         loop {
             let mut outgoing = self.lock();
-            if self.send(&mut outgoing).is_ready() {
+            let before = outgoing.unsent();
+            let sent = self.send(&mut outgoing).is_ready();
+            outgoing.flushed += before - outgoing.unsent();
+            if sent {
+                outgoing.permit = None;
                 return Poll::Ready(if outgoing.closes { After::Closed } else { After::Open });
             }
             drop(outgoing);
@@ -159,7 +194,10 @@ impl Link {
                 self.stream.try_write_vectored(&[IoSlice::new(&outgoing.head), IoSlice::new(&outgoing.body)])
             };
             match sent {
-                Ok(count) if count > 0 => outgoing.advance(count),
+                Ok(count) if count > 0 => {
+                    self.signal.note_moved();
+                    outgoing.advance(count);
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Poll::Pending,
                 _ => {
                     outgoing.body = Bytes::new();
@@ -181,6 +219,10 @@ impl Link {
 }
 
 impl Outgoing {
+    fn unsent(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+
     #[inline]
     fn advance(&mut self, count: usize) {
         if count == self.head.len() {

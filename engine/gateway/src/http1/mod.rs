@@ -15,37 +15,48 @@ use bettong_frame::{Error, Result};
 use bytes::{Bytes, BytesMut};
 use http::Method;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use self::head::{BodyLength, Heads, Manner, Parsed, RequestLine};
 pub use self::io::Io;
 use self::link::Link;
+use crate::account::Account;
 use crate::head::Head;
 use crate::rest::{self, Answering, Asked, Incoming, Reply};
+use crate::server::pause_accepting;
 use crate::shared::{Shared, Signal};
 
 /// Serve one connection until either side ends it.
 pub async fn serve(shared: &Arc<Shared>, stream: TcpStream, signal: &Arc<Signal>) {
-    let mut io = Io::new(stream, signal.clone(), shared.keep_alive, shared.read_timeout);
+    let mut io = Io::new(stream, signal.clone(), shared.keep_alive, shared.read_timeout).await;
     let mut heads = Heads::default();
     // The first reply that can't be written, or request that can't be read, is the end; there is nobody left to tell.
-    while serve_one(shared, &mut io, &mut heads).await.is_some_and(|again| again) {}
+    let told = loop {
+        match serve_one(shared, &mut io, &mut heads).await {
+            Some(true) => {}
+            ended => break ended.is_some(),
+        }
+    };
+    if told && signal.is_finishing() {
+        // The client did not ask for the end, and may have sent the next request already.
+        io.linger().await;
+    }
 }
 
 /// Serve one request. `None`: the connection is gone. `Some(false)`: it is to be closed.
 async fn serve_one(shared: &Arc<Shared>, io: &mut Io, heads: &mut Heads) -> Option<bool> {
     if let Err(error) = read_head(io, heads).await? {
-        return refuse(io, &Parsed::default(), &error).await;
+        return refuse(shared, io, &Parsed::default(), &error).await;
     }
     let arrived = Instant::now();
     let parsed = heads.last();
     let body = match read_body(shared, io, &parsed.line).await? {
         Ok(body) => body,
-        Err(error) => return refuse(io, parsed, &error).await,
+        Err(error) => return refuse(shared, io, parsed, &error).await,
     };
     io.end_part();
     let (line, head) = (&parsed.line, &parsed.head);
-    io.link().begin();
+    io.begin(line.manner.takes_interim());
     let turn = Turn { link: io.link().clone(), manner: line.manner, arrived };
     if let Some(target) = &parsed.infer {
         rest::submit(shared, Incoming { target, head, body, arrived }, turn);
@@ -70,18 +81,19 @@ impl Answering for Turn {
     }
 
     #[inline]
-    fn send(self, reply: Reply, head: &Head) {
+    fn send(self, mut reply: Reply, head: &Head) {
         if !self.has_left() {
-            self.link.answer(&reply, head, self.manner.ending(self.link.is_finishing()), self.arrived);
+            self.link.answer(&mut reply, head, self.manner.ending(self.link.is_finishing()), self.arrived);
         }
     }
 }
 
 /// Answer a request whose framing can't be trusted, and close.
-async fn refuse(io: &mut Io, parsed: &Parsed, error: &Error) -> Option<bool> {
-    let reply = rest::refusal(error, parsed.line.path(), &parsed.head);
+async fn refuse(shared: &Shared, io: &mut Io, parsed: &Parsed, error: &Error) -> Option<bool> {
+    let account = Account { protocol: "http", entry: None, head: &parsed.head };
+    let mut reply = rest::failure(shared, &account, error, parsed.line.path());
     io.link().begin();
-    io.link().answer(&reply, &parsed.head, parsed.line.manner.ending(true), Instant::now());
+    io.link().answer(&mut reply, &parsed.head, parsed.line.manner.ending(true), Instant::now());
     io.answered().await?;
     io.linger().await;
     Some(false)
@@ -89,6 +101,7 @@ async fn refuse(io: &mut Io, parsed: &Parsed, error: &Error) -> Option<bool> {
 
 /// Read until a whole head is there; it is then the last of *heads*.
 async fn read_head(io: &mut Io, heads: &mut Heads) -> Option<Result<()>> {
+    let mut begun = false;
     loop {
         if !io.input().is_empty() {
             match heads.take(io.input()) {
@@ -96,7 +109,11 @@ async fn read_head(io: &mut Io, heads: &mut Heads) -> Option<Result<()>> {
                     io.end_part();
                     return Some(Ok(()));
                 }
-                Ok(false) => {}
+                Ok(false) if begun => {}
+                Ok(false) => {
+                    begun = true;
+                    io.begin_head();
+                }
                 Err(error) => return Some(Err(error)),
             }
         }
@@ -129,8 +146,11 @@ async fn continue_if_expected(io: &mut Io, line: &RequestLine) -> Option<()> {
     if !line.expects_continue {
         return Some(());
     }
-    io.send_interim(b"HTTP/1.1 100 Continue\r\n\r\n").await
+    io.send_interim(CONTINUE).await
 }
+
+/// Tells a client to send on; any may get it (RFC 9110, 15.2.1).
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Memory is taken for this much on the client's word alone; beyond that as data arrives.
 const TRUSTED_BYTES: usize = 64 << 20;
@@ -184,6 +204,10 @@ async fn chunk_size(io: &mut Io) -> Option<Result<(usize, u64)>> {
             return Some(Err(bad_chunk()));
         }
         match httparse::parse_chunk_size(io.input()) {
+            // Its own line end is the only one: others take a line feed alone for the end of the line, too.
+            Ok(httparse::Status::Complete((start, _))) if io.input()[..start - 2].contains(&b'\n') => {
+                return Some(Err(bad_chunk()));
+            }
             Ok(httparse::Status::Complete(found)) => return Some(Ok(found)),
             Ok(httparse::Status::Partial) if io.input().len() <= LONGEST_LINE_BYTES => {}
             _ => return Some(Err(bad_chunk())),
@@ -220,22 +244,40 @@ fn bad_chunk() -> Error {
 /// Serve the metrics port until told to stop.
 pub async fn serve_metrics(shared: Arc<Shared>, listener: std::net::TcpListener, mut stop: watch::Receiver<bool>) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+    let places = Arc::new(Semaphore::new(MAX_METRICS_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = stop.wait_for(|&stop| stop) => return,
         };
-        let Ok((stream, _)) = accepted else { continue };
-        tokio::spawn(serve_metrics_connection(shared.clone(), stream));
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                pause_accepting("metrics", &error).await;
+                continue;
+            }
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            shared.registry.gateway.connections_refused.add(1);
+            continue;
+        };
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            let _place = place;
+            serve_metrics_connection(&shared, stream).await;
+        });
     }
 }
 
-async fn serve_metrics_connection(shared: Arc<Shared>, stream: TcpStream) {
-    let mut io = Io::new(stream, Arc::default(), shared.keep_alive, shared.read_timeout);
+/// Connections of the metrics port: scrapers are few.
+const MAX_METRICS_CONNECTIONS: usize = 64;
+
+async fn serve_metrics_connection(shared: &Shared, stream: TcpStream) {
+    let mut io = Io::new(stream, Arc::default(), shared.keep_alive, shared.read_timeout).await;
     let mut heads = Heads::default();
     while let Some(Ok(())) = read_head(&mut io, &mut heads).await {
         let Parsed { line, head, .. } = heads.last();
-        let reply = match (line.path(), &line.method) {
+        let mut reply = match (line.path(), &line.method) {
             ("/metrics", &Method::GET | &Method::HEAD) => Reply {
                 content_type: bettong_telemetry::text::CONTENT_TYPE,
                 body: bettong_telemetry::text::render(&shared.registry, &shared.version).into(),
@@ -250,7 +292,7 @@ async fn serve_metrics_connection(shared: Arc<Shared>, stream: TcpStream) {
         };
         let ending = line.manner.ending(line.body != BodyLength::None);
         io.link().begin();
-        io.link().answer(&reply, head, ending, Instant::now());
+        io.link().answer(&mut reply, head, ending, Instant::now());
         if io.answered().await != Some(true) {
             return;
         }

@@ -33,7 +33,9 @@ pub fn put(output: &mut BytesMut, reply: &Reply, head: &Head, ending: Ending, no
         put_status(output, reply.status);
     }
     if !reply.content_type.is_empty() {
-        put_header(output, b"content-type", reply.content_type.as_bytes());
+        output.extend_from_slice(b"content-type: ");
+        output.extend_from_slice(reply.content_type.as_bytes());
+        output.extend_from_slice(b"\r\n");
     }
     for (name, value) in &reply.headers {
         put_header(output, name.as_bytes(), value.as_bytes());
@@ -85,12 +87,12 @@ fn put_number(output: &mut BytesMut, mut number: usize) {
 /// The date, written anew once a second on each thread.
 fn put_date(output: &mut BytesMut, now: Instant) {
     thread_local! {
+        /// With the time until which it is right.
         static WRITTEN: RefCell<Option<(Instant, String)>> = const { RefCell::new(None) };
     }
     WRITTEN.with_borrow_mut(|written| {
-        let fresh = written.as_ref().filter(|(at, _)| now.saturating_duration_since(*at) < Duration::from_secs(1));
-        if fresh.is_none() {
-            *written = Some((now, httpdate::fmt_http_date(SystemTime::now())));
+        if written.as_ref().is_none_or(|(until, _)| now >= *until) {
+            *written = Some((now + Duration::from_secs(1), httpdate::fmt_http_date(SystemTime::now())));
         }
         if let Some((_, text)) = written {
             output.extend_from_slice(text.as_bytes());

@@ -1,8 +1,7 @@
-//! What the native route does between decoding and encoding: admit, bind, run, wait.
+//! What the native route does between decoding and encoding: bind, run, wait. What both routes do with large bodies.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{Asked, Client};
+use crate::admission::Permit;
 use crate::head::Head;
 use crate::routes::Entry;
 use crate::shared::Shared;
@@ -43,11 +43,8 @@ impl Reply for RestReply {
 
 /// One infer request of a known pipeline.
 pub struct Infer<'a, 'c> {
-    pub shared: &'a Arc<Shared>,
     pub entry: &'a Entry,
     pub asked: &'a Asked<'a>,
-    /// Bytes of the body, for admission.
-    pub bytes: usize,
     pub columns: &'a Columns<'c>,
     pub strictness: Strictness,
     /// A time-out that the body gave.
@@ -57,8 +54,6 @@ pub struct Infer<'a, 'c> {
 impl Infer<'_, '_> {
     /// Run it, and wait for the answer or for the client to leave.
     pub async fn run(self, client: &mut impl Client) -> Result<Answer> {
-        let _permit = self.shared.admit(self.bytes)?;
-        self.entry.metrics.request_bytes.add(self.bytes as u64);
         let route = &self.entry.route;
         let (inputs, rows) = bind(&route.signature, self.columns, self.strictness)?;
         let (sender, receiver) = oneshot::channel();
@@ -81,8 +76,29 @@ pub async fn wait<T>(receiver: oneshot::Receiver<T>, client: &mut impl Client) -
     .await
 }
 
+/// Bodies of at least this many bytes are decoded and encoded off the reactor, which answers others meanwhile.
+pub const LARGE_BYTES: usize = 1 << 20;
+
+/// Whether a body is to be decoded off the reactor. What a compressed one becomes is not known before.
+#[inline]
+pub fn is_heavy(head: &Head, text_bytes: usize) -> bool {
+    text_bytes >= LARGE_BYTES || head.content_encoding.is_some()
+}
+
+/// *body* as it was before `content-encoding`, which *permit* then holds.
+#[inline]
+pub fn admitted(shared: &Shared, head: &Head, body: Bytes, permit: &mut Permit) -> Result<Bytes> {
+    if head.content_encoding.is_none() {
+        return Ok(body);
+    }
+    let body = inflated(head, body, shared.max_request_bytes)?;
+    permit.resize(shared.limits, body.len())?;
+    Ok(body)
+}
+
 /// *body* as it was before `content-encoding`.
-pub fn inflated(head: &Head, body: Bytes, limit: usize) -> Result<Bytes> {
+#[cold]
+fn inflated(head: &Head, body: Bytes, limit: usize) -> Result<Bytes> {
     let Some(name) = &head.content_encoding else { return Ok(body) };
     let encoding = Encoding::from_name(Some(name)).map_err(|error| Error::new(ErrorKind::UnsupportedMediaType, error.message))?;
     if encoding == Encoding::Identity { Ok(body) } else { decompress(encoding, &body, limit) }

@@ -10,7 +10,7 @@ mod routes;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bettong_frame::{Error, ErrorKind};
 use bytes::Bytes;
@@ -20,9 +20,10 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
 pub use self::oip::{Answering, Incoming, InferTarget, submit};
-pub use self::reply::{Reply, refusal};
+pub use self::reply::{Reply, failure};
+use crate::account::Account;
 use crate::head::Head;
-use crate::http2::BodyReader;
+use crate::http2::{BodyReader, until_sent};
 use crate::shared::Shared;
 
 /// What a request asks, besides its body.
@@ -62,7 +63,7 @@ impl Client for SendResponse<Bytes> {
 pub async fn serve(shared: &Arc<Shared>, asked: &Asked<'_>, body: Bytes, client: &mut impl Client) -> Reply {
     match routes::serve(shared, asked, body, client).await {
         Ok(reply) => reply,
-        Err(error) => refusal(&error, asked.path, asked.head),
+        Err(error) => failed(shared, asked.head, &error, asked.path),
     }
 }
 
@@ -85,9 +86,9 @@ pub async fn serve_http2(shared: Arc<Shared>, parts: Parts, body: RecvStream, mu
     let asked = Asked { method: &parts.method, path, query, head: &head, arrived };
     let reply = match (body, wrong) {
         (Ok(body), None) => serve(&shared, &asked, body, &mut respond).await,
-        (Err(error), _) | (_, Some(error)) => refusal(&error, path, &head),
+        (Err(error), _) | (_, Some(error)) => failed(&shared, &head, &error, path),
     };
-    send_http2(&mut respond, reply, &head, &parts.method).await;
+    send_http2(&shared, &mut respond, reply, &head, &parts.method).await;
 }
 
 /// Answer an HTTP/2 request with nothing but *error*, once its body has been read over: clients take an answer that comes
@@ -96,10 +97,17 @@ pub async fn refuse_http2(shared: Arc<Shared>, body: RecvStream, mut respond: Se
     let mut reader = BodyReader::new(body, shared.max_request_bytes);
     let _ = tokio::time::timeout(shared.read_timeout, poll_fn(|context| reader.poll_read(context))).await;
     let head = Head::default();
-    send_http2(&mut respond, refusal(&error, "/v2", &head), &head, &Method::POST).await;
+    let reply = failed(&shared, &head, &error, "/v2");
+    send_http2(&shared, &mut respond, reply, &head, &Method::POST).await;
 }
 
-async fn send_http2(respond: &mut SendResponse<Bytes>, reply: Reply, head: &Head, method: &Method) {
+/// The reply that says *error* of a request that is of no pipeline.
+#[cold]
+fn failed(shared: &Shared, head: &Head, error: &Error, path: &str) -> Reply {
+    failure(shared, &Account { protocol: "rest", entry: None, head }, error, path)
+}
+
+async fn send_http2(shared: &Arc<Shared>, respond: &mut SendResponse<Bytes>, reply: Reply, head: &Head, method: &Method) {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
@@ -111,16 +119,18 @@ async fn send_http2(respond: &mut SendResponse<Bytes>, reply: Reply, head: &Head
         }
     }
     head.echo(headers);
-    let body = if method == Method::HEAD { Bytes::new() } else { reply.body };
+    let body = if method == Method::HEAD { Bytes::new() } else { until_sent(shared, reply.body) };
     let Ok(mut stream) = respond.send_response(response, body.is_empty()) else { return };
-    send_body(&mut stream, body).await;
+    send_body(&mut stream, body, shared.read_timeout).await;
 }
 
-/// Send *body* as fast as the client takes it.
-async fn send_body(stream: &mut h2::SendStream<Bytes>, mut body: Bytes) {
+/// Send *body* as fast as the client takes it; one that takes nothing in *patience* is let go.
+async fn send_body(stream: &mut h2::SendStream<Bytes>, mut body: Bytes, patience: Duration) {
     while !body.is_empty() {
         stream.reserve_capacity(body.len());
-        let Some(Ok(capacity)) = poll_fn(|context| stream.poll_capacity(context)).await else { return };
+        let taken = tokio::time::timeout(patience, poll_fn(|context| stream.poll_capacity(context))).await;
+        let Ok(taken) = taken else { return stream.send_reset(h2::Reason::CANCEL) };
+        let Some(Ok(capacity)) = taken else { return };
         let piece = body.split_to(capacity.min(body.len()));
         if stream.send_data(piece, body.is_empty()).is_err() {
             return;

@@ -13,15 +13,12 @@ use bettong_wire::reply::{Metadata, ReplyFrame};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::infer::{Infer, inflated};
+use super::infer::{Infer, LARGE_BYTES, admitted, is_heavy};
 use super::reply::{JSON, failure};
 use super::{Asked, Client, Reply};
 use crate::account::Account;
 use crate::routes::Entry;
 use crate::shared::Shared;
-
-/// Bodies of at least this many bytes are decoded and encoded off the reactor, which answers others meanwhile.
-const LARGE_BYTES: usize = 1 << 20;
 
 /// How a frame is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,12 +126,17 @@ async fn run(
     let from = Media::of_body(asked.head.content_type.as_ref())?;
     let to = Media::of_reply(asked.head.accept.as_ref(), from)?;
     let dataset = Dataset::from_query(asked.query)?;
-    let body = inflated(asked.head, body, shared.max_request_bytes)?;
-    let bytes = body.len();
-    let decoding = entry.clone();
-    let frame = off_reactor(bytes, move || from.decode(&body, &decoding)).await?;
+    let mut permit = shared.admit(body.len())?;
+    let (is_heavy, decoding) = (is_heavy(asked.head, body.len()), (shared.clone(), asked.head.clone(), entry.clone()));
+    let decode = move || {
+        let (shared, head, entry) = decoding;
+        let body = admitted(&shared, &head, body, &mut permit)?;
+        Ok((permit, body.len(), from.decode(&body, &entry)?))
+    };
+    let (permit, bytes, frame) = maybe_apart(shared, is_heavy, decode).await?;
+    entry.metrics.request_bytes.add(bytes as u64);
     let parsed = Instant::now();
-    let infer = Infer { shared, entry, asked, bytes, columns: &frame.columns, strictness: Strictness::Frame, timeout: None };
+    let infer = Infer { entry, asked, columns: &frame.columns, strictness: Strictness::Frame, timeout: None };
     let answer = Arc::new(infer.run(client).await?);
     let written = Written {
         entry: entry.clone(),
@@ -143,17 +145,17 @@ async fn run(
         parse_ns: (parsed - asked.arrived).as_nanos() as u64,
         partition: shared.engine_name.clone(),
     };
-    let body = off_reactor(bytes, move || written.write(to, &dataset)).await?;
-    Ok((Reply { content_type: to.media_type(), body, ..Reply::default() }, answer))
+    let body = maybe_apart(shared, bytes >= LARGE_BYTES, move || written.write(to, &dataset)).await?;
+    Ok((Reply { content_type: to.media_type(), body, permit: Some(permit), ..Reply::default() }, answer))
 }
 
-/// Run *work* here when *bytes* are few, else on a thread of its own.
-async fn off_reactor<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    if bytes < LARGE_BYTES {
-        return work();
-    }
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|_panicked| Err(Error::internal("the frame could not be converted")))
+/// Do *work* here, or on another thread when it *is heavy*.
+async fn maybe_apart<T: Send + 'static>(
+    shared: &Shared,
+    is_heavy: bool,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    if is_heavy { shared.apart(work).await? } else { work() }
 }
 
 /// Everything that a reply is written from.

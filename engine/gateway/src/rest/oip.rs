@@ -11,7 +11,7 @@ use http::Method;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use super::infer::{inflated, wait};
+use super::infer::{admitted, is_heavy, wait};
 use super::reply::{JSON, failure};
 use super::routes::infer_target;
 use super::{Asked, Client, Reply};
@@ -82,15 +82,17 @@ pub async fn infer(shared: &Arc<Shared>, asked: &Asked<'_>, body: Bytes, client:
 }
 
 /// Run one request. *answering* gets the reply, now or later.
+#[inline]
 pub fn submit<A: Answering>(shared: &Arc<Shared>, incoming: Incoming<'_>, answering: A) {
     let (head, arrived) = (incoming.head, incoming.arrived);
     let mut found = None;
-    match prepare(shared, incoming, &mut found) {
-        Ok(Prepared { question, inputs, rows, timeout }) => {
-            let deadline = head.deadline(arrived, timeout);
-            let target = question.entry.route.target.clone();
+    match Question::admit(shared, &incoming, &mut found) {
+        Ok(question) => {
             let reply = Box::new(OipReply { waiting: Some((question, answering)) });
-            target.submit(Request { inputs, rows, arrived, deadline, reply });
+            if is_heavy(head, text_bytes(head, &incoming.body)) {
+                return read_apart(shared.clone(), reply, incoming.body, arrived);
+            }
+            read_and_run(reply, incoming.body, arrived);
         }
         Err(error) => {
             let account = Account { protocol: "rest", entry: found.as_deref(), head };
@@ -99,10 +101,50 @@ pub fn submit<A: Answering>(shared: &Arc<Shared>, incoming: Incoming<'_>, answer
     }
 }
 
-/// A request that may be run.
-struct Prepared {
-    question: Question,
-    inputs: SmallVec<[Tensor; 2]>,
+/// How much of *body* is JSON: tensors behind it are taken as they are.
+#[inline]
+fn text_bytes(head: &Head, body: &Bytes) -> usize {
+    head.json_len.map_or(body.len(), |json_len| json_len.min(body.len()))
+}
+
+/// Read *body* and have it run.
+#[inline]
+fn read_and_run<A: Answering>(mut reply: Box<OipReply<A>>, body: Bytes, arrived: Instant) {
+    match reply.read(body) {
+        Ok(input) => run(reply, input, arrived),
+        Err(error) => reply.answer(Err(error)),
+    }
+}
+
+/// [`read_and_run`] of a body that takes a while to read.
+#[cold]
+fn read_apart<A: Answering>(shared: Arc<Shared>, mut reply: Box<OipReply<A>>, body: Bytes, arrived: Instant) {
+    tokio::spawn(async move {
+        let read = move || {
+            let input = reply.read(body);
+            (reply, input)
+        };
+        match shared.apart(read).await {
+            Ok((reply, Ok(input))) => run(reply, input, arrived),
+            Ok((reply, Err(error))) => reply.answer(Err(error)),
+            // The reply was dropped, which answers it.
+            Err(_lost) => {}
+        }
+    });
+}
+
+/// Have *input* run by the pipeline of *reply*.
+#[inline]
+fn run<A: Answering>(reply: Box<OipReply<A>>, input: Input, arrived: Instant) {
+    let Some((question, _)) = &reply.waiting else { return };
+    let deadline = question.head.deadline(arrived, input.timeout);
+    let target = question.entry.route.target.clone();
+    target.submit(Request { inputs: input.tensors, rows: input.rows, arrived, deadline, reply });
+}
+
+/// What a request gives its pipeline.
+struct Input {
+    tensors: SmallVec<[Tensor; 2]>,
     rows: usize,
     timeout: Option<Duration>,
 }
@@ -115,27 +157,33 @@ struct Question {
     id: Option<Box<str>>,
     wanted: SmallVec<[Wanted; 4]>,
     shared: Arc<Shared>,
-    _permit: Permit,
-}
-
-/// Decode, admit and bind; *found* is the entry as soon as it is known.
-#[inline]
-fn prepare(shared: &Arc<Shared>, incoming: Incoming<'_>, found: &mut Option<Arc<Entry>>) -> Result<Prepared> {
-    let entry = found.insert(shared.routes.find(&incoming.target.name, &incoming.target.version)?);
-    let signature = &entry.route.signature;
-    let body = inflated(incoming.head, incoming.body, shared.max_request_bytes)?;
-    let request = oip_json::decode(&body, incoming.head.json_len)?;
-    let wanted = oip_json::wanted_outputs(&request, &signature.outputs)?;
-    let timeout = request.timeout()?;
-    let permit = shared.admit(body.len())?;
-    entry.metrics.request_bytes.add(body.len() as u64);
-    let (inputs, rows) = bind(signature, &request.columns, Strictness::Exact)?;
-    let (entry, head, id) = (entry.clone(), incoming.head.clone(), request.id.map(Into::into));
-    let question = Question { entry, head, id, wanted, shared: shared.clone(), _permit: permit };
-    Ok(Prepared { question, inputs, rows, timeout })
+    permit: Permit,
 }
 
 impl Question {
+    /// Admit a request; *found* is the entry as soon as it is known.
+    #[inline]
+    fn admit(shared: &Arc<Shared>, incoming: &Incoming<'_>, found: &mut Option<Arc<Entry>>) -> Result<Self> {
+        let entry = found.insert(shared.routes.find(&incoming.target.name, &incoming.target.version)?);
+        let permit = shared.admit(incoming.body.len())?;
+        let (entry, head, shared) = (entry.clone(), incoming.head.clone(), shared.clone());
+        Ok(Self { entry, head, id: None, wanted: SmallVec::new(), shared, permit })
+    }
+
+    /// Decode and bind *body*.
+    #[inline]
+    fn read(&mut self, body: Bytes) -> Result<Input> {
+        let signature = &self.entry.route.signature;
+        let body = admitted(&self.shared, &self.head, body, &mut self.permit)?;
+        self.entry.metrics.request_bytes.add(body.len() as u64);
+        let request = oip_json::decode(&body, self.head.json_len)?;
+        self.wanted = oip_json::wanted_outputs(&request, &signature.outputs)?;
+        let timeout = request.timeout()?;
+        let (tensors, rows) = bind(signature, &request.columns, Strictness::Exact)?;
+        self.id = request.id.map(Into::into);
+        Ok(Input { tensors, rows, timeout })
+    }
+
     #[inline]
     fn reply(&self, answer: &Answer) -> Result<Reply> {
         let route = &self.entry.route;
@@ -161,6 +209,15 @@ struct OipReply<A: Answering> {
     waiting: Option<(Question, A)>,
 }
 
+impl<A: Answering> OipReply<A> {
+    /// Read the body of the request that waits.
+    #[inline]
+    fn read(&mut self, body: Bytes) -> Result<Input> {
+        let (question, _) = self.waiting.as_mut().ok_or_else(|| Error::internal("the request was answered already"))?;
+        question.read(body)
+    }
+}
+
 impl<A: Answering> bettong_frame::Reply for OipReply<A> {
     fn is_abandoned(&mut self) -> bool {
         self.waiting.as_ref().is_none_or(|(_, answering)| answering.has_left())
@@ -174,13 +231,14 @@ impl<A: Answering> bettong_frame::Reply for OipReply<A> {
         let Some((question, answering)) = self.waiting.take() else { return };
         let replied = outcome.and_then(|answer| question.reply(&answer).map(|reply| (reply, answer)));
         let shared = &question.shared;
-        let reply = match replied {
+        let mut reply = match replied {
             Ok((reply, answer)) => {
                 question.account().answered(shared, &answer, reply.body.len());
                 reply
             }
             Err(error) => failure(shared, &question.account(), &error, PATH),
         };
+        reply.permit = Some(question.permit);
         answering.send(reply, &question.head);
     }
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use smallvec::SmallVec;
 
 use crate::account::{Account, new_request_id};
+use crate::admission::Permit;
 use crate::head::Head;
 use crate::shared::Shared;
 
@@ -23,11 +24,13 @@ pub struct Reply {
     pub headers: SmallVec<[(&'static str, String); 1]>,
     /// The body.
     pub body: Bytes,
+    /// The place of its request, which is kept until it is sent.
+    pub permit: Option<Permit>,
 }
 
 impl Default for Reply {
     fn default() -> Self {
-        Self { status: 200, content_type: JSON, headers: SmallVec::new(), body: Bytes::new() }
+        Self { status: 200, content_type: JSON, headers: SmallVec::new(), body: Bytes::new(), permit: None }
     }
 }
 
@@ -71,14 +74,8 @@ impl Reply {
     }
 }
 
-/// The reply that says *error* of a request to *path*, with an id even if *head* has none, so that people can speak of it.
-#[cold]
-pub fn refusal(error: &Error, path: &str, head: &Head) -> Reply {
-    let made = head.request_id().is_none().then(new_request_id);
-    Reply::error(error, path).with_request_id(made)
-}
-
-/// [`refusal`] of an infer request, which is counted and logged under that id.
+/// The reply that says *error* of a request to *path*. It has an id even if the request has none, under which it is counted and
+/// logged, so that people can speak of it.
 #[cold]
 pub fn failure(shared: &Shared, account: &Account<'_>, error: &Error, path: &str) -> Reply {
     let made = account.head.request_id().is_none().then(new_request_id);

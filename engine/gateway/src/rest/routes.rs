@@ -126,7 +126,7 @@ async fn repository(shared: &Arc<Shared>, asked: &Asked<'_>, body: &[u8], method
         }
         Some(_) => return Err(Error::invalid_field("parameters", "'parameters' must be an object")),
     }
-    ask(&shared.control, method, name).await?;
+    ask(shared, method, name).await?;
     Ok(Reply::value(200, &json!({})))
 }
 
