@@ -29,10 +29,10 @@ class Asker:
         """Return the first output of the row *value*."""
         return value_of(await self._stub.ModelInfer(one_row(model, value), timeout=within_s, metadata=metadata))
 
-    async def code(self, value: float, *, model: str = "p") -> str:
+    async def code(self, value: float, *, model: str = "p", within_s: float | None = None) -> str:
         """Return the name of the status."""
         try:
-            await self.infer(value, model=model)
+            await self.infer(value, model=model, within_s=within_s)
         except aio.AioRpcError as error:
             name: str = error.code().name
             return name

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 
 from fakes.etcd import EtcdCluster, etcd_cluster, free_ports
 from networks import Network
+from servers import Counts
 
 import bettong
 
@@ -48,6 +50,12 @@ class Role:
     def pid(self) -> int:
         assert self.process is not None
         return self.process.pid
+
+    def counts(self) -> Counts:
+        """Read its metrics page."""
+        with contextlib.closing(http.client.HTTPConnection(self.host, self.metrics_port, timeout=10)) as connection:
+            connection.request("GET", "/metrics")
+            return Counts(connection.getresponse().read().decode())
 
     async def start(self) -> "Role":
         """Start the process and wait until it says that it is ready."""

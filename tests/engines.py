@@ -125,13 +125,17 @@ class Roles:
         identity = self._identity("executor", cluster)
         return self._start(identity, pb.LINK_SERVICE_EXECUTOR, self._lanes(lanes, **config))
 
-    def router(self, *, silence_ms: int = 0) -> Role:
+    def router(self, *, silence_ms: int = 0, hedge_after_ms: int = 0) -> Role:
         executor, identity = self._lanes(1), self._identity("router")
-        return self._start(identity, pb.LINK_SERVICE_ROUTER, executor, _forwarder(executor, identity, silence_ms))
+        config = pb.ForwarderConfig(identity=identity, silence_ms=silence_ms, hedge_after_ms=hedge_after_ms)
+        forwarder = bettong_engine.Forwarder(executor, config.SerializeToString())
+        return self._start(identity, pb.LINK_SERVICE_ROUTER, executor, forwarder)
 
-    def gateway(self, *, lanes: int = 1, silence_ms: int = 0) -> Role:
+    def gateway(self, *, lanes: int = 1, silence_ms: int = 0, hedge_after_ms: int = 0) -> Role:
         executor, identity = self._lanes(lanes), self._identity("gateway")
-        return self._start(identity, pb.LINK_SERVICE_NONE, executor, _forwarder(executor, identity, silence_ms))
+        config = pb.ForwarderConfig(identity=identity, silence_ms=silence_ms, hedge_after_ms=hedge_after_ms)
+        forwarder = bettong_engine.Forwarder(executor, config.SerializeToString())
+        return self._start(identity, pb.LINK_SERVICE_NONE, executor, forwarder)
 
     def close(self) -> None:
         """End everything."""
@@ -163,11 +167,6 @@ class Roles:
         started = Role(identity.role, executor, gateway, forwarder)
         NAMES[started.address] = f"{identity.role}/{identity.member}"
         return started
-
-
-def _forwarder(executor: bettong_engine.Executor, identity: pb.Identity, silence_ms: int) -> bettong_engine.Forwarder:
-    config = pb.ForwarderConfig(identity=identity, silence_ms=silence_ms)
-    return bettong_engine.Forwarder(executor, config.SerializeToString())
 
 
 @contextlib.contextmanager

@@ -20,6 +20,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(7_200)]
 
 SECONDS = float(os.environ.get("BETTONG_CHAOS_S", "15"))
 LEAST_OPERATIONS_A_SECOND = 100
+HEDGE_AFTER_MS = "50"
+SILENCE_S = 1.5
+"""Without hedging, a replica that hangs is waited for as long."""
 
 
 def seed() -> int:
@@ -83,6 +86,26 @@ async def test_paused_members_give_no_stale_answer(tmp_path: Path) -> None:
     report("pause", number, faults, found)
     assert found.failed == []
     assert found.wrong == []
+
+
+async def test_hedged_requests_do_not_wait_for_a_paused_executor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other replica answers what a paused one has, long before its silence is noticed."""
+    number = seed()
+    monkeypatch.setenv("BETTONG_HEDGE_AFTER_MS", HEDGE_AFTER_MS)
+    async with cluster(tmp_path / "c") as tested:
+        await asyncio.to_thread(tested.deploy, MODEL, onnx_files.tagged(), replicas=3)
+        async with Detector(tested.gateways).running() as found:
+            faults = await inject(tested, ("executor",), pause_past_the_lease, random.Random(number))
+        counts = [await asyncio.to_thread(router.counts) for router in tested.of_role("router")]
+    hedged = sum(each.total("bettong_link_hedges_won_total") for each in counts)
+    print(f"{hedged:.0f} answered by the second replica first")
+    report("hedged pause", number, faults, found)
+    assert hedged > 0
+    assert found.failed == []
+    assert found.wrong == []
+    assert found.longest_s < SILENCE_S
 
 
 async def test_members_that_are_asked_to_end_lose_nothing(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@
 
 import asyncio
 import contextlib
-import http.client
 import time
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
@@ -20,7 +19,6 @@ from detector import MODEL, Detector, Findings
 from grpc import aio
 from loads import UNLIMITED, Load
 from runs import SECONDS
-from servers import Counts
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 
@@ -45,17 +43,9 @@ async def serving_slowly(folder: Path, *options: str) -> AsyncIterator[tuple[Tes
             yield tested, channel
 
 
-def counts(member: Role) -> Counts:
-    """Read the metrics page of a member."""
-    connection = http.client.HTTPConnection("127.0.0.1", member.metrics_port, timeout=10)
-    with contextlib.closing(connection):
-        connection.request("GET", "/metrics")
-        return Counts(connection.getresponse().read().decode())
-
-
 async def rows_run(tested: TestedCluster) -> float:
     """Return how many rows the executor has run."""
-    found = await asyncio.to_thread(counts, tested.members["executor-1"])
+    found = await asyncio.to_thread(tested.members["executor-1"].counts)
     return found.total("bettong_batch_rows_sum", pipeline=SLOW)
 
 

@@ -87,6 +87,7 @@ impl Forwarder {
             tls: link_tls(config.tls.as_ref())?,
             silence: Duration::from_millis(u64::from(or_default(config.silence_ms, DEFAULT_SILENCE_MS))),
             max_attempts: or_default(config.max_attempts, DEFAULT_ATTEMPTS),
+            hedge_after: (config.hedge_after_ms > 0).then(|| Duration::from_millis(u64::from(config.hedge_after_ms))),
         };
         let (names, reactors) = (core.names.clone(), core.lanes.reactors());
         let identity = Arc::new(identity(config.identity.unwrap_or_default()));
@@ -106,6 +107,8 @@ impl Forwarder {
             forwarded: found.forwarded,
             retried: found.retried,
             retries_refused: found.retries_refused,
+            hedged: found.hedged,
+            hedges_won: found.hedges_won,
         };
         message.encode_to_vec()
     }

@@ -10,6 +10,8 @@ use bettong_wire::link::{Body, CallHead, Failure, OutcomeHead, decode_tensors};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use crate::hedging::Runner;
+
 /// What is known of a pipeline version whose requests are forwarded.
 pub struct Pipeline {
     metrics: Arc<PipelineMetrics>,
@@ -60,6 +62,8 @@ impl Pipeline {
 
 /// Who waits for a call.
 pub enum Waiter {
+    /// Whoever waits for the first of two.
+    Race(Runner),
     /// A client of this process.
     Client {
         /// Answers it.
@@ -93,14 +97,20 @@ impl Drop for UnderWay {
     }
 }
 
-/// A call on its way.
-pub struct Flight {
+/// What is asked.
+#[derive(Clone)]
+pub struct Ask {
     pub name: Arc<ProgramName>,
     pub rows: u32,
     pub inputs: Body,
     pub arrived: Instant,
     pub deadline: Option<Instant>,
     pub trace: Trace,
+}
+
+/// A call on its way.
+pub struct Flight {
+    pub ask: Ask,
     /// How often it may have been run.
     pub attempt: u32,
     /// Whether a peer of ours that went away may have run it.
@@ -115,11 +125,21 @@ pub struct Flight {
 }
 
 impl Flight {
+    /// One that has not been tried here.
+    pub fn new(ask: Ask, attempt: u32, waiter: Waiter) -> Box<Self> {
+        Box::new(Self { ask, attempt, may_have_run: false, tried: SmallVec::new(), parked: None, refusal: None, waiter })
+    }
+
     /// Answer with what a peer gave.
     #[inline]
     pub fn land(self: Box<Self>, head: OutcomeHead, outputs: Bytes) {
-        let (arrived, rows) = (self.arrived, self.rows);
+        let (arrived, rows) = (self.ask.arrived, self.ask.rows);
         match self.waiter {
+            Waiter::Race(runner) => {
+                if let Some(waiter) = runner.win() {
+                    Self::new(self.ask, self.attempt, waiter).land(head, outputs);
+                }
+            }
             Waiter::Process { answering, .. } => answering.answer(head, Some(&Body::Raw(outputs))),
             Waiter::Client { reply, pipeline } => {
                 let answer = pipeline.answer(head, &outputs, rows);
@@ -135,6 +155,12 @@ impl Flight {
     #[cold]
     pub fn fail(self: Box<Self>, failure: Failure) {
         match self.waiter {
+            Waiter::Race(runner) => {
+                if let Some((waiter, may_have_run)) = runner.lose(&failure) {
+                    let flight = Self::new(self.ask, self.attempt, waiter);
+                    Box::new(Self { may_have_run: may_have_run || self.may_have_run, ..*flight }).fail(failure);
+                }
+            }
             Waiter::Client { reply, .. } => reply.answer(Err(failure.error)),
             Waiter::Process { answering, .. } => answering.fail(failure.error, failure.not_run && !self.may_have_run, 0),
         }
@@ -142,7 +168,11 @@ impl Flight {
 
     /// Whether it waits here when nobody takes it: nobody before us can try it elsewhere.
     pub fn waits_here(&self) -> bool {
-        self.may_have_run || matches!(self.waiter, Waiter::Client { .. })
+        match &self.waiter {
+            Waiter::Race(runner) => runner.waits(self.may_have_run),
+            Waiter::Client { .. } => true,
+            Waiter::Process { .. } => self.may_have_run,
+        }
     }
 
     /// Answer a call whose outcome is of no more use.
@@ -158,7 +188,7 @@ impl Flight {
 
     /// Whether its deadline has passed.
     pub fn is_late(&self, now: Instant) -> bool {
-        self.deadline.is_some_and(|deadline| deadline <= now)
+        self.ask.deadline.is_some_and(|deadline| deadline <= now)
     }
 }
 
@@ -168,29 +198,30 @@ const SHORTEST: Duration = Duration::from_micros(1);
 impl Carry for Box<Flight> {
     #[inline]
     fn name(&self) -> &Arc<ProgramName> {
-        &self.name
+        &self.ask.name
     }
 
     #[inline]
     fn head(&self, now: Instant) -> CallHead {
         CallHead {
-            rows: self.rows,
-            timeout: self.deadline.map(|deadline| deadline.saturating_duration_since(now).max(SHORTEST)),
+            rows: self.ask.rows,
+            timeout: self.ask.deadline.map(|deadline| deadline.saturating_duration_since(now).max(SHORTEST)),
             attempt: self.attempt,
-            request_id: self.trace.request_id.clone(),
-            traceparent: self.trace.traceparent.clone(),
+            request_id: self.ask.trace.request_id.clone(),
+            traceparent: self.ask.trace.traceparent.clone(),
             ..CallHead::default()
         }
     }
 
     #[inline]
     fn inputs(&self) -> &Body {
-        &self.inputs
+        &self.ask.inputs
     }
 
     fn is_over(&mut self, now: Instant) -> bool {
         self.is_late(now)
             || match &mut self.waiter {
+                Waiter::Race(runner) => runner.is_over(),
                 Waiter::Client { reply, .. } => reply.is_abandoned(),
                 Waiter::Process { answering, .. } => answering.is_abandoned(),
             }

@@ -11,10 +11,9 @@ use bettong_link::client::Endpoint;
 use bettong_link::{Calls, Identity, Inbound, LinkTls, Names, ProgramName};
 use bettong_telemetry::{PipelineMetrics, Registry};
 use bettong_wire::link::Body;
-use smallvec::SmallVec;
 
 use crate::budget::Budget;
-use crate::flight::{Flight, Pipeline, UnderWay, Waiter};
+use crate::flight::{Ask, Flight, Pipeline, UnderWay, Waiter};
 use crate::peer::Peer;
 use crate::table::{PeerAddress, Table, TableUpdate};
 
@@ -27,6 +26,8 @@ pub struct Settings {
     pub silence: Duration,
     /// How often a call may be run at most.
     pub max_attempts: u32,
+    /// A call that is not answered for so long is asked of another replica too, if at all.
+    pub hedge_after: Option<Duration>,
 }
 
 /// How a peer does.
@@ -57,6 +58,10 @@ pub struct ForwarderStatus {
     pub retried: u64,
     /// Calls that were not tried again because too many had been.
     pub retries_refused: u64,
+    /// Calls that were asked of a second peer because the first took long.
+    pub hedged: u64,
+    /// Those of them that the second peer answered first.
+    pub hedges_won: u64,
 }
 
 /// Forwards calls to other processes.
@@ -176,6 +181,8 @@ impl Forwarder {
             forwarded: links.sent.get(),
             retried: links.retried.get(),
             retries_refused: links.retries_refused.get(),
+            hedged: links.hedged.get(),
+            hedges_won: links.hedges_won.get(),
         }
     }
 }
@@ -193,20 +200,8 @@ impl Dispatch for Target {
         let Request { inputs, rows, arrived, deadline, reply } = request;
         let trace = reply.trace();
         let waiter = Waiter::Client { reply, pipeline: self.pipeline.clone() };
-        self.core.begin(Box::new(Flight {
-            name: self.name.clone(),
-            rows: rows as u32,
-            inputs: Body::Tensors(inputs),
-            arrived,
-            deadline,
-            trace,
-            attempt: 0,
-            may_have_run: false,
-            tried: SmallVec::new(),
-            parked: None,
-            refusal: None,
-            waiter,
-        }));
+        let (name, inputs) = (self.name.clone(), Body::Tensors(inputs));
+        self.core.begin(Flight::new(Ask { name, rows: rows as u32, inputs, arrived, deadline, trace }, 0, waiter));
     }
 }
 
@@ -218,20 +213,10 @@ impl Calls for Passing {
     fn take(&self, call: Inbound) {
         let Inbound { name, head, inputs, arrived, answering } = call;
         let waiter = Waiter::Process { answering, _under_way: UnderWay::new(self.0.registry.clone()) };
-        self.0.begin(Box::new(Flight {
-            name,
-            rows: head.rows,
-            inputs: Body::Raw(inputs),
-            arrived,
-            deadline: head.timeout.and_then(|timeout| arrived.checked_add(timeout)),
-            trace: Trace { request_id: head.request_id, traceparent: head.traceparent },
-            attempt: head.attempt,
-            may_have_run: false,
-            tried: SmallVec::new(),
-            parked: None,
-            refusal: None,
-            waiter,
-        }));
+        let deadline = head.timeout.and_then(|timeout| arrived.checked_add(timeout));
+        let trace = Trace { request_id: head.request_id, traceparent: head.traceparent };
+        let ask = Ask { name, rows: head.rows, inputs: Body::Raw(inputs), arrived, deadline, trace };
+        self.0.begin(Flight::new(ask, head.attempt, waiter));
     }
 }
 

@@ -5,11 +5,13 @@
 //! * `peer`: one other process, its links and how it does.
 //! * `flight`: one call on its way, and who waits for it.
 //! * `sending`: from the first try to the last.
+//! * `hedging`: calls that are asked of two.
 //! * `budget`: how much may be tried again.
 
 mod budget;
 mod flight;
 pub mod forwarder;
+mod hedging;
 mod peer;
 mod sending;
 pub mod table;

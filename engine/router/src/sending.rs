@@ -14,7 +14,7 @@ use bettong_link::Busy;
 use bettong_telemetry::log::debug_enabled;
 use bettong_wire::link::Failure;
 
-use crate::flight::Flight;
+use crate::flight::{Flight, Waiter};
 use crate::forwarder::Core;
 
 /// A call that nobody takes is kept for this long, until somebody does.
@@ -35,19 +35,27 @@ impl Core {
     #[inline]
     pub fn begin(self: &Arc<Self>, flight: Box<Flight>) {
         self.budget.pay_in();
-        self.send(flight);
+        match self.settings.hedge_after {
+            None => self.send(flight),
+            Some(after) => self.send_hedged(flight, after),
+        }
     }
 
     #[inline]
-    fn send(self: &Arc<Self>, flight: Box<Flight>) {
+    pub fn send(self: &Arc<Self>, flight: Box<Flight>) {
         if let Some(lane) = self.reactors.current() {
             self.send_on(lane, flight);
         } else {
-            // Large requests are decoded on other threads. Their name spreads them over the lanes.
-            let lane = flight.name.index as usize % self.reactors.count();
+            // Large requests are decoded on other threads.
+            let lane = self.lane_of(&flight);
             let core = self.clone();
             self.reactors.spawn(lane, Box::pin(async move { core.send_on(lane, flight) }));
         }
+    }
+
+    /// The lane that *flight* is sent from when its own thread is none: its name spreads them.
+    pub fn lane_of(&self, flight: &Flight) -> usize {
+        self.reactors.current().unwrap_or_else(|| flight.ask.name.index as usize % self.reactors.count())
     }
 
     #[inline]
@@ -57,6 +65,9 @@ impl Core {
         let mut full = false;
         while let Some(peer) = table.pick(&flight, now) {
             flight.tried.push(peer.id);
+            if let Waiter::Race(runner) = &flight.waiter {
+                runner.note_asked(peer.id);
+            }
             if debug_enabled() {
                 log_hop(&flight, &peer.at.name);
             }
@@ -88,7 +99,7 @@ impl Core {
         }
         let (since, looks) = flight.parked.unwrap_or((now, 0));
         let pause = FIRST_PARK * (1 << looks.min(PARK_DOUBLINGS));
-        let in_time = flight.deadline.is_none_or(|deadline| now + pause < deadline);
+        let in_time = flight.ask.deadline.is_none_or(|deadline| now + pause < deadline);
         let patient = now.duration_since(since) < LONGEST_PARK && self.parked.load(Relaxed) < MAX_PARKED;
         if !patient || !in_time || !flight.waits_here() {
             let error = refusal.unwrap_or_else(|| nobody(&flight, known));
@@ -120,7 +131,7 @@ impl Core {
     pub fn refused(self: &Arc<Self>, mut flight: Box<Flight>, failure: Failure) {
         // A full queue is worth one more look elsewhere, a program that is not there as many as there are replicas.
         let looks = if failure.error.kind == ErrorKind::ResourceExhausted { 2 } else { usize::MAX };
-        if !failure.not_run || flight.tried.len() >= looks {
+        if !failure.not_run || flight.tried.len() >= looks || flight.is_second() {
             return flight.fail(failure);
         }
         flight.refusal = Some(failure.error);
@@ -133,7 +144,9 @@ impl Core {
         if reached {
             flight.attempt += 1;
             flight.may_have_run = true;
-            let why = if flight.attempt >= self.settings.max_attempts {
+            let why = if flight.is_second() {
+                "it was asked of another at once"
+            } else if flight.attempt >= self.settings.max_attempts {
                 "it was tried too often"
             } else if self.budget.take() {
                 ""
@@ -154,7 +167,7 @@ impl Core {
 
 #[cold]
 fn nobody(flight: &Flight, known: bool) -> Error {
-    let (pipeline, version) = (&flight.name.pipeline, &flight.name.version);
+    let (pipeline, version) = (&flight.ask.name.pipeline, &flight.ask.name.version);
     let why = if known { "no process that runs it answers" } else { "no process runs it" };
     Error::new(ErrorKind::Unavailable, format!("pipeline '{pipeline}' in version '{version}' is not available: {why}"))
 }
@@ -162,8 +175,8 @@ fn nobody(flight: &Flight, known: bool) -> Error {
 /// One line for each hop, under the id that the client, the gateway and the executor call the request by.
 #[cold]
 fn log_hop(flight: &Flight, peer: &str) {
-    let request_id = String::from_utf8_lossy(&flight.trace.request_id);
-    let traceparent = String::from_utf8_lossy(&flight.trace.traceparent);
-    let (pipeline, version, attempt) = (&*flight.name.pipeline, &*flight.name.version, flight.attempt);
+    let request_id = String::from_utf8_lossy(&flight.ask.trace.request_id);
+    let traceparent = String::from_utf8_lossy(&flight.ask.trace.traceparent);
+    let (pipeline, version, attempt) = (&*flight.ask.name.pipeline, &*flight.ask.name.version, flight.attempt);
     tracing::debug!(event = "hop", pipeline, version, request_id = &*request_id, traceparent = &*traceparent, peer, attempt);
 }

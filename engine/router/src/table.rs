@@ -63,9 +63,9 @@ impl Table {
     #[inline]
     pub(crate) fn pick(&self, flight: &Flight, now: Instant) -> Option<&Arc<Peer>> {
         let free = |peer: &&Arc<Peer>| !flight.tried.contains(&peer.id) && !peer.is_ejected(now);
-        let Some((_, replicas)) = self.by_name.get(&flight.name.index) else {
+        let Some((_, replicas)) = self.by_name.get(&flight.ask.name.index) else {
             // Each pipeline has an order of its own among the routers.
-            return self.any.iter().filter(free).max_by_key(|peer| mix(peer.hash, flight.name.hash));
+            return self.any.iter().filter(free).max_by_key(|peer| mix(peer.hash, flight.ask.name.hash));
         };
         if let [only] = &replicas[..] {
             return Some(only).filter(free);
@@ -74,9 +74,14 @@ impl Table {
         least_of_two(&candidates, now)
     }
 
+    /// Whether more than one runs what *flight* asks for.
+    pub(crate) fn has_choice(&self, flight: &Flight) -> bool {
+        self.by_name.get(&flight.ask.name.index).is_some_and(|(_, replicas)| replicas.len() > 1)
+    }
+
     /// Whether anybody could ever take *flight*.
     pub(crate) fn knows(&self, flight: &Flight) -> bool {
-        !self.any.is_empty() || self.by_name.get(&flight.name.index).is_some_and(|(_, replicas)| !replicas.is_empty())
+        !self.any.is_empty() || self.by_name.get(&flight.ask.name.index).is_some_and(|(_, replicas)| !replicas.is_empty())
     }
 }
 

@@ -240,6 +240,10 @@ pub struct LinkMetrics {
     pub retried: Counter,
     /// Calls that were not tried again because too many had been.
     pub retries_refused: Counter,
+    /// Calls that were asked of a second peer because the first took long.
+    pub hedged: Counter,
+    /// Those of them that the second peer answered first.
+    pub hedges_won: Counter,
     /// Calls whose peer went away before it answered.
     pub lost: Counter,
     /// Peers that were left out for a while.

@@ -86,6 +86,8 @@ fn links(page: &mut Page, links: &LinkMetrics) {
         ("bettong_link_calls_lost_total", "Calls whose process went away before it answered.", &links.lost),
         ("bettong_link_retries_total", "Calls tried again on another process.", &links.retried),
         ("bettong_link_retries_refused_total", "Calls not tried again because too many had been.", &links.retries_refused),
+        ("bettong_link_hedges_total", "Calls asked of a second process because the first took long.", &links.hedged),
+        ("bettong_link_hedges_won_total", "Calls that the second process answered first.", &links.hedges_won),
         ("bettong_link_ejections_total", "Times that a process was left out because it failed.", &links.ejected),
     ];
     for (name, help, counter) in counters {

@@ -57,7 +57,17 @@ _CONTROL_PORT: Option = click.option(
     help="Port of the control plane, for SDK and CLI.  [default: the one after --port]",
 )
 
+_OF_ROUTERS: tuple[Option, ...] = (
+    click.option(
+        "--hedge-after-ms",
+        type=click.IntRange(0),
+        help="Milliseconds after which a request that is not answered is sent to another replica too; the first answer "
+        "counts; 0 is never.  [default: 0]",
+    ),
+)
+
 _OF_GATEWAYS: tuple[Option, ...] = (
+    *_OF_ROUTERS,
     click.option(
         "--router-inside/--no-router-inside",
         default=None,
@@ -145,7 +155,7 @@ def etcd_options(command: CommandT) -> CommandT:
 
 def role_options(role: str) -> Callable[[CommandT], CommandT]:
     """Return what gives a command the settings of a member of a cluster; only gateways have a control plane."""
-    own = {"gateway": _OF_GATEWAYS, "executor": _OF_EXECUTORS}.get(role, ())
+    own = {"gateway": _OF_GATEWAYS, "router": _OF_ROUTERS, "executor": _OF_EXECUTORS}[role]
     shared = [option for option in _OPTIONS if role == "gateway" or option is not _CONTROL_PORT]
 
     def give(command: CommandT) -> CommandT:

@@ -119,7 +119,6 @@ async def _open_engine(
         control_address=control_address,
         on_control=calls.on_control,
         place=place_of(cluster, GATEWAY),
-        forwards=True,
     )
     try:
         engine.bind()

@@ -7,13 +7,19 @@ from pathlib import Path
 
 from bettong_kit.addresses import check_free
 from bettong_kit.config import load_settings
-from bettong_serving.config import CONFIG_FILE_VARIABLE, ENVIRONMENT_PREFIX, ServingConfig, check_positive, check_range
+from bettong_serving.config import (
+    CONFIG_FILE_VARIABLE,
+    ENVIRONMENT_PREFIX,
+    ForwardingConfig,
+    check_positive,
+    check_range,
+)
 
 _MAX_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True)
-class GatewayConfig(ServingConfig):
+class GatewayConfig(ForwardingConfig):
     """Everything that can be set, checked before anything starts. 0 leaves a choice to the engine unless it says otherwise."""
 
     control_port: int = -1
@@ -35,7 +41,7 @@ class GatewayConfig(ServingConfig):
         """
         check_range("control_port", self.control_port, -1, _MAX_PORT)
         # `super()` does not find the class that `slots` made anew.
-        ServingConfig.__post_init__(self)
+        ForwardingConfig.__post_init__(self)
         check_positive(self, "max_model_bytes", "max_control_calls", "load_parallelism")
 
     def ports(self) -> dict[str, int]:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from bettong_serving.config import ServingConfig
+from bettong_serving.config import ForwardingConfig
 
 
 @dataclass(frozen=True, slots=True)
-class RouterConfig(ServingConfig):
-    """What every role has; the data port takes links of gateways."""
+class RouterConfig(ForwardingConfig):
+    """What every role that forwards has; the data port takes links of gateways."""

@@ -86,7 +86,7 @@ async def serve(
 @contextlib.asynccontextmanager
 async def _open_engine(config: RouterConfig, cluster: ClusterSettings) -> AsyncIterator[Engine]:
     set_engine_log_level(config.log_level)
-    engine = Engine(config, links=Links.ROUTER, place=place_of(cluster, ROLE), forwards=True)
+    engine = Engine(config, links=Links.ROUTER, place=place_of(cluster, ROLE))
     try:
         engine.bind()
         yield engine

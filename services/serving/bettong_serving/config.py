@@ -99,6 +99,24 @@ class ServingConfig:
             raise ConfigError(f"{', '.join(names)} and {last} port must differ, got {found}")
 
 
+@dataclass(frozen=True, slots=True)
+class ForwardingConfig(ServingConfig):
+    """What roles have that can forward requests to other processes."""
+
+    hedge_after_ms: int = 0
+    """In a cluster: a request that is not answered for so long is sent to another replica too; 0 is never."""
+
+    def __post_init__(self) -> None:
+        """Check every value against the others.
+
+        Raises:
+            ConfigError: Names the setting and what was expected.
+        """
+        # `super()` does not find the class that `slots` made anew.
+        ServingConfig.__post_init__(self)
+        check_range("hedge_after_ms", self.hedge_after_ms, 0, (1 << 32) - 1)
+
+
 _ENGINE_COUNTS = (
     "lanes",
     "compute_threads",

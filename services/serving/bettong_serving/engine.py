@@ -23,7 +23,7 @@ from bettong_kit.errors import (
     UnavailableError,
 )
 from bettong_serving import messages
-from bettong_serving.config import ServingConfig
+from bettong_serving.config import ForwardingConfig, ServingConfig
 from bettong_serving.ports import Links, Place
 
 OnControl = Callable[[str, str, bettong_engine.ControlReply], None]
@@ -86,17 +86,15 @@ class Engine:
         on_control: OnControl = refuse_control,
         links: Links = Links.NONE,
         place: Place | None = None,
-        forwards: bool = False,
     ) -> None:
         """Start the lanes; nothing listens yet.
 
         Args:
-            config: Ports and bounds.
+            config: Ports and bounds; of a role that forwards, requests can be forwarded to other processes of its cluster.
             control_address: `host:port` of the control plane, which clients are told.
             on_control: Takes requests for the control plane that arrive on the data port.
             links: Which calls of other processes are taken.
             place: Who we are in a cluster; None for one process.
-            forwards: Whether requests can be forwarded to other processes of that cluster.
 
         Raises:
             StartError: ONNX Runtime cannot be opened.
@@ -104,7 +102,9 @@ class Engine:
         try:
             library = str(onnxruntime_library())
             self._executor = bettong_engine.Executor(messages.executor_config(config, library).SerializeToString())
-            self._forwarder = _forwarder(self._executor, place) if place and forwards else None
+            self._forwarder = None
+            if place and isinstance(config, ForwardingConfig):
+                self._forwarder = _forwarder(self._executor, config, place)
             gateway = messages.gateway_config(
                 config, control_address=control_address, version=engine_version(), links=links, place=place
             )
@@ -224,8 +224,8 @@ class Engine:
         return self._forwarder
 
 
-def _forwarder(executor: bettong_engine.Executor, place: Place) -> bettong_engine.Forwarder:
-    message = messages.forwarder_config(place, engine_version())
+def _forwarder(executor: bettong_engine.Executor, config: ForwardingConfig, place: Place) -> bettong_engine.Forwarder:
+    message = messages.forwarder_config(config, place, engine_version())
     return bettong_engine.Forwarder(executor, message.SerializeToString())
 
 

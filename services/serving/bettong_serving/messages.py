@@ -7,7 +7,7 @@ from bettong_catalog import converters
 from bettong_domain.forwarding import ForwardingTable, Peer
 from bettong_domain.pipelines import PipelineKey
 from bettong_domain.plans import Program
-from bettong_serving.config import ServingConfig
+from bettong_serving.config import ForwardingConfig, ServingConfig
 from bettong_serving.ports import Links, Place
 
 _LINKS = {
@@ -53,9 +53,11 @@ def gateway_config(
     )
 
 
-def forwarder_config(place: Place, version: str) -> snapshot_pb2.ForwarderConfig:
+def forwarder_config(config: ForwardingConfig, place: Place, version: str) -> snapshot_pb2.ForwarderConfig:
     """Return what the forwarder is started with."""
-    return snapshot_pb2.ForwarderConfig(identity=_identity(place, version), tls=_link_tls(place))
+    return snapshot_pb2.ForwarderConfig(
+        identity=_identity(place, version), tls=_link_tls(place), hedge_after_ms=config.hedge_after_ms
+    )
 
 
 def _identity(place: Place, version: str) -> snapshot_pb2.Identity:

@@ -423,10 +423,13 @@ class ForwarderConfig(_message.Message):
     SILENCE_MS_FIELD_NUMBER: _builtins.int
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
     TLS_FIELD_NUMBER: _builtins.int
+    HEDGE_AFTER_MS_FIELD_NUMBER: _builtins.int
     silence_ms: _builtins.int
     """A peer that has calls and has not said anything for so long is given up; default 1,500 ms."""
     max_attempts: _builtins.int
     """How often one request may be run at most; default 4."""
+    hedge_after_ms: _builtins.int
+    """A request that is not answered for so long is sent to another replica too, and the first answer counts; 0 is never."""
     @_builtins.property
     def identity(self) -> Global___Identity: ...
     @_builtins.property
@@ -438,10 +441,11 @@ class ForwarderConfig(_message.Message):
         silence_ms: _builtins.int = ...,
         max_attempts: _builtins.int = ...,
         tls: Global___LinkTls | None = ...,
+        hedge_after_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "tls", b"tls"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "max_attempts", b"max_attempts", "silence_ms", b"silence_ms", "tls", b"tls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hedge_after_ms", b"hedge_after_ms", "identity", b"identity", "max_attempts", b"max_attempts", "silence_ms", b"silence_ms", "tls", b"tls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -498,10 +502,15 @@ class ForwarderStatus(_message.Message):
     FORWARDED_FIELD_NUMBER: _builtins.int
     RETRIED_FIELD_NUMBER: _builtins.int
     RETRIES_REFUSED_FIELD_NUMBER: _builtins.int
+    HEDGED_FIELD_NUMBER: _builtins.int
+    HEDGES_WON_FIELD_NUMBER: _builtins.int
     forwarded: _builtins.int
     retried: _builtins.int
     retries_refused: _builtins.int
     """Requests that were not tried again because too many had been."""
+    hedged: _builtins.int
+    """Requests that were sent to a second peer because the first took long, and those that it answered first."""
+    hedges_won: _builtins.int
     @_builtins.property
     def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerStatus]: ...
     def __init__(
@@ -511,10 +520,12 @@ class ForwarderStatus(_message.Message):
         forwarded: _builtins.int = ...,
         retried: _builtins.int = ...,
         retries_refused: _builtins.int = ...,
+        hedged: _builtins.int = ...,
+        hedges_won: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["forwarded", b"forwarded", "peers", b"peers", "retried", b"retried", "retries_refused", b"retries_refused"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forwarded", b"forwarded", "hedged", b"hedged", "hedges_won", b"hedges_won", "peers", b"peers", "retried", b"retried", "retries_refused", b"retries_refused"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
