@@ -107,23 +107,24 @@ async def test_a_refusal_is_logged_once(
     gateway: Role, client: Asker, right: WitnessServer, logged: pytest.CaptureFixture[str]
 ) -> None:
     """However often the peer is asked again."""
-    async with witnesses(1, echo, cluster="other") as (wrong,):
+    async with witnesses(1, echo, cluster="other") as (wrong,), witnesses(1, echo, protocol=2) as (newer,):
         gateway.table([wrong.address, right.address], all_of=[plain()])
         async with asyncio.timeout(PATIENCE_S):
             # The third is opened when the second has been refused.
             while wrong.opened.qsize() < 3:
                 assert await client.infer(7) == 7
+        gateway.table([wrong.address, newer.address, right.address], all_of=[plain()])
+        await ask_until_refused(gateway, client, newer.address)
         lines = ""
 
-        def lost() -> bool:
+        def last_is_there() -> bool:
             nonlocal lines
             lines += logged.readouterr().err
-            return "peer_lost" in lines
+            return "speaks version 2" in lines
 
         # The log is written by another thread, in order.
-        await right.stop()
-        await until(lost, "the loss of the other peer is logged")
-    refused = [line for line in lines.splitlines() if "peer_refused" in line]
+        await until(last_is_there, "the refusal of the other peer is logged")
+    refused = [line for line in lines.splitlines() if "belongs to 'other'" in line]
     assert len(refused) == 1, lines
-    assert "this is cluster 'tested', the peer belongs to 'other'" in refused[0]
+    assert '"event":"peer_refused"' in refused[0]
     assert '"level":"WARN"' in refused[0]
