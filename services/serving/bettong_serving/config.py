@@ -52,7 +52,7 @@ class ServingConfig:
     keep_alive_s: int = 0
     """An HTTP/1.1 connection without a request is closed after this; 0 is 120 s."""
     read_timeout_s: int = 0
-    """Time for a client to send a request; 0 is 30 s."""
+    """Time for a client to send a request, and for its reply while it takes nothing of it; 0 is 30 s."""
 
     def __post_init__(self) -> None:
         """Check every value against the others.
