@@ -39,7 +39,11 @@ STORM = 60
 STORM_S = 5.0
 FACTORS = {str(version): float(version) for version in range(1, 1_000)}
 LONELY = "lonely"
-"""A pipeline of one replica, so that routers report when they see its executor no more."""
+"""A pipeline of one replica."""
+STUCK = ("stuck-1", "stuck-2", "stuck-3")
+"""Pipelines of one replica that fill an executor each: when it is gone, nobody else has room, and routers report that they see none."""
+MEMORY_BYTES = 1 << 30
+STUCK_MEMORY = "600Mi"
 
 
 @contextlib.asynccontextmanager
@@ -232,24 +236,29 @@ async def test_members_that_etcd_forgot_announce_themselves_again(
     assert max(back_s) < BACK_S
 
 
-async def test_every_router_sees_soon_that_a_member_is_gone(tmp_path: Path) -> None:
+async def test_every_router_sees_soon_that_a_member_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the end of a lease until each router says that it cannot pass on any more what ran there: at most 1 s."""
+    monkeypatch.setenv("BETTONG_MEMORY_BYTES", str(MEMORY_BYTES))
     number = seed()
+    choose = random.Random(number)
     seen_s: list[float] = []
     async with loaded(tmp_path, etcd_size=1) as (tested, detector), asking(tested) as client:
-        await asyncio.to_thread(tested.deploy, LONELY, onnx_files.tagged(3), replicas=1)
+        config = bettong.DeploymentConfigBuilder().replica_count(1).memory(STUCK_MEMORY).build()
+        for name in STUCK:
+            pipeline = await asyncio.to_thread(tested.upload, name, onnx_files.tagged(3))
+            await asyncio.to_thread(pipeline.deploy, deployment_config=config)
         end_s = time.monotonic() + SECONDS
         while time.monotonic() < end_s:
-            replicas = tested.deployment(LONELY).replicas
-            victim = tested.members[next(each.member for each in replicas if each.state == "Ready")]
+            await tested.until(lambda: settled(tested), within_s=20)
+            stuck = choose.choice(STUCK)
+            (replica,) = (each for each in tested.deployment(stuck).replicas if each.state == "Ready")
+            victim = tested.members[replica.member]
             revision = (await client.list(f"/bettong/{CLUSTER}/")).revision
-            gone = asyncio.create_task(
-                until_gone(client, revision, victim, {one.name for one in tested.of_role("router")})
-            )
+            routers = {one.name for one in tested.of_role("router")}
+            gone = asyncio.create_task(until_gone(client, revision, victim, stuck, routers))
             await victim.kill()
             seen_s += await gone
             await tested.restart(victim)
-            await tested.until(lambda: tested.ready(LONELY) == 1 and tested.ready(MODEL) == 3, within_s=20)
     print(f"seen by routers after {', '.join(f'{each:.3f}' for each in seen_s)} s")
     report("gone for routers", number, len(seen_s), detector.findings)
     assert detector.findings.failed == []
@@ -257,8 +266,13 @@ async def test_every_router_sees_soon_that_a_member_is_gone(tmp_path: Path) -> N
     assert max(seen_s) <= SEEN_S
 
 
-async def until_gone(client: EtcdClient, revision: int, victim: Role, routers: set[str]) -> list[float]:
-    """Return how long after the key of a member was gone each router reported anew without `LONELY`."""
+def settled(tested: TestedCluster) -> bool:
+    """Return whether each pipeline is where it shall be and nowhere else."""
+    return all(tested.ready(each) == 1 for each in STUCK) and tested.ready(MODEL) == 3
+
+
+async def until_gone(client: EtcdClient, revision: int, victim: Role, pipeline: str, routers: set[str]) -> list[float]:
+    """Return how long after the key of a member was gone each router reported anew without *pipeline*, which ran there."""
     root = f"/bettong/{CLUSTER}/"
     gone_s = 0.0
     seen_s: dict[str, float] = {}
@@ -271,7 +285,7 @@ async def until_gone(client: EtcdClient, revision: int, victim: Role, routers: s
                     gone_s = time.monotonic()
                 elif gone_s and not change.deleted and key.startswith("running/router/"):
                     said = cluster_pb2.MemberReport.FromString(change.entry.value)
-                    if all(program.pipeline != LONELY for program in said.programs):
+                    if all(program.pipeline != pipeline for program in said.programs):
                         seen_s.setdefault(key.rpartition("/")[2], time.monotonic() - gone_s)
             if seen_s.keys() == routers:
                 return list(seen_s.values())

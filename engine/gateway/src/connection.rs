@@ -67,11 +67,19 @@ async fn speaks_http2(stream: &TcpStream) -> std::io::Result<bool> {
         match start {
             [] => Err(ErrorKind::UnexpectedEof.into()),
             start if *start == PREFACE_START => Ok(true),
-            // The start of the preface alone. As if nothing were there, so that this waits until more comes: a look that has
-            // seen something would find the connection readable at once, again and again.
             start if PREFACE_START.starts_with(start) => Err(ErrorKind::WouldBlock.into()),
             _ => Ok(false),
         }
     };
-    stream.async_io(Interest::READABLE, look).await
+    loop {
+        let ready = stream.ready(Interest::READABLE).await?;
+        // The start of the preface alone counts as nothing, so that this waits until more comes: a look that has seen something
+        // would find the connection readable at once, again and again. So would one after the client's end.
+        match stream.try_io(Interest::READABLE, look) {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
+            Err(_) if ready.is_read_closed() => return Err(ErrorKind::UnexpectedEof.into()),
+            Err(_) => {}
+            Ok(found) => return Ok(found),
+        }
+    }
 }

@@ -1,9 +1,9 @@
 //! Binding, accepting, draining.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bettong_frame::{Reactors, Result};
@@ -227,14 +227,15 @@ fn listen((host, port): &(String, u16)) -> std::result::Result<TcpListener, Bind
 }
 
 /// Set the options of an accepted connection.
-fn prepare(stream: tokio::net::TcpStream, peer: SocketAddr) -> std::io::Result<std::net::TcpStream> {
+fn prepare(stream: &std::net::TcpStream, peer: SocketAddr) -> std::io::Result<()> {
+    stream.set_nonblocking(true)?;
     stream.set_nodelay(true)?;
     if peer.ip().is_loopback() {
         // Nothing is ever lost or delayed on loopback, so that the model of the path which some algorithms keep (BBR, a
         // common default) is work for nothing. Where the kernel refuses, its default is fine.
-        let _ = socket2::SockRef::from(&stream).set_tcp_congestion(b"reno");
+        let _ = socket2::SockRef::from(stream).set_tcp_congestion(b"reno");
     }
-    stream.into_std()
+    Ok(())
 }
 
 struct Acceptor {
@@ -263,16 +264,32 @@ impl Acceptor {
                 accepted = listener.accept() => accepted,
                 _ = stop.wait_for(|&stop| stop) => break,
             };
-            match accepted.and_then(|(stream, peer)| prepare(stream, peer)) {
+            let taken = accepted.and_then(|(stream, peer)| {
+                let stream = stream.into_std()?;
+                prepare(&stream, peer).map(|()| stream)
+            });
+            match taken {
                 Ok(stream) => self.place(stream),
                 Err(error) => pause_accepting("data", &error).await,
             }
         }
-        // Who is connected already may have sent a request: closing the port would reset it.
-        let mut context = Context::from_waker(Waker::noop());
-        while let Poll::Ready(Ok((stream, peer))) = listener.poll_accept(&mut context) {
-            if let Ok(stream) = prepare(stream, peer) {
-                self.place(stream);
+        if let Ok(listener) = listener.into_std() {
+            self.accept_backlog(&listener);
+        }
+    }
+
+    /// Take who is connected already and may have sent a request: closing the port would reset it.
+    fn accept_backlog(&self, listener: &TcpListener) {
+        loop {
+            match listener.accept() {
+                Ok((stream, peer)) => {
+                    if prepare(&stream, peer).is_ok() {
+                        self.place(stream);
+                    }
+                }
+                // One that has left already.
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
+                Err(_none_left) => return,
             }
         }
     }

@@ -15,6 +15,9 @@ use crate::control::Control;
 use crate::routes::Routes;
 use crate::streams::Streams;
 
+/// A body that comes or goes more slowly than this has the read time-out in all, and no more.
+pub const LEAST_BYTES_PER_S: f64 = 16_384.0;
+
 /// What a gateway is at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

@@ -11,6 +11,9 @@ const MOST: i64 = 10_000_000;
 /// What there is at first, in thousandths.
 const FIRST: i64 = 1_000_000;
 
+/// What hedged calls leave to retries, in thousandths.
+const RESERVED: i64 = 900_000;
+
 /// A token bucket that is filled by calls, not by time.
 pub struct Budget(AtomicI64);
 
@@ -32,7 +35,16 @@ impl Budget {
 
     /// Take one retry, if there is one.
     pub fn take(&self) -> bool {
-        self.0.fetch_update(Relaxed, Relaxed, |left| (left >= 1000).then_some(left - 1000)).is_ok()
+        self.take_above(0)
+    }
+
+    /// Take one retry for a call that has not failed, if enough are left for those that do.
+    pub fn take_spare(&self) -> bool {
+        self.take_above(RESERVED)
+    }
+
+    fn take_above(&self, least: i64) -> bool {
+        self.0.fetch_update(Relaxed, Relaxed, |left| (left >= least + 1000).then_some(left - 1000)).is_ok()
     }
 }
 
@@ -48,5 +60,12 @@ mod tests {
             budget.pay_in();
         }
         assert_eq!(20, std::iter::from_fn(|| budget.take().then_some(())).count());
+    }
+
+    #[test]
+    fn what_is_spare_leaves_retries_for_calls_that_fail() {
+        let budget = Budget::default();
+        assert_eq!(100, std::iter::from_fn(|| budget.take_spare().then_some(())).count());
+        assert_eq!(900, std::iter::from_fn(|| budget.take().then_some(())).count());
     }
 }

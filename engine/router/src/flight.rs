@@ -154,11 +154,12 @@ impl Flight {
     /// Answer with a failure.
     #[cold]
     pub fn fail(self: Box<Self>, failure: Failure) {
+        let is_late = self.is_late(Instant::now());
         match self.waiter {
             Waiter::Race(runner) => {
-                if let Some((waiter, may_have_run)) = runner.lose(&failure) {
+                if let Some((waiter, may_have_run)) = runner.lose(&failure, self.may_have_run, is_late) {
                     let flight = Self::new(self.ask, self.attempt, waiter);
-                    Box::new(Self { may_have_run: may_have_run || self.may_have_run, ..*flight }).fail(failure);
+                    Box::new(Self { may_have_run, ..*flight }).fail(failure);
                 }
             }
             Waiter::Client { reply, .. } => reply.answer(Err(failure.error)),

@@ -174,7 +174,7 @@ fn nobody(flight: &Flight, known: bool) -> Error {
 
 /// One line for each hop, under the id that the client, the gateway and the executor call the request by.
 #[cold]
-fn log_hop(flight: &Flight, peer: &str) {
+pub fn log_hop(flight: &Flight, peer: &str) {
     let request_id = String::from_utf8_lossy(&flight.ask.trace.request_id);
     let traceparent = String::from_utf8_lossy(&flight.ask.trace.traceparent);
     let (pipeline, version, attempt) = (&*flight.ask.name.pipeline, &*flight.ask.name.version, flight.attempt);

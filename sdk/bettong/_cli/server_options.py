@@ -60,7 +60,7 @@ _CONTROL_PORT: Option = click.option(
 _OF_ROUTERS: tuple[Option, ...] = (
     click.option(
         "--hedge-after-ms",
-        type=click.IntRange(0),
+        type=click.IntRange(0, 60_000),
         help="Milliseconds after which a request that is not answered is sent to another replica too; the first answer "
         "counts; 0 is never.  [default: 0]",
     ),

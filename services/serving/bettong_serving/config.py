@@ -9,6 +9,7 @@ from bettong_kit.logging import LEVELS, STYLES
 ENVIRONMENT_PREFIX = "BETTONG_"
 CONFIG_FILE_VARIABLE = "BETTONG_CONFIG"
 _MAX_PORT = 65_535
+_LONGEST_HEDGE_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class ForwardingConfig(ServingConfig):
     """What roles have that can forward requests to other processes."""
 
     hedge_after_ms: int = 0
-    """In a cluster: a request that is not answered for so long is sent to another replica too; 0 is never."""
+    """In a cluster: a request that is not answered for so long is sent to another replica too; at most a minute; 0 is never."""
 
     def __post_init__(self) -> None:
         """Check every value against the others.
@@ -114,7 +115,7 @@ class ForwardingConfig(ServingConfig):
         """
         # `super()` does not find the class that `slots` made anew.
         ServingConfig.__post_init__(self)
-        check_range("hedge_after_ms", self.hedge_after_ms, 0, (1 << 32) - 1)
+        check_range("hedge_after_ms", self.hedge_after_ms, 0, _LONGEST_HEDGE_MS)
 
 
 _ENGINE_COUNTS = (

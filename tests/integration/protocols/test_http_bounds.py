@@ -155,6 +155,21 @@ def test_the_start_of_a_preface_alone_takes_no_processor_time(bounded: Server, s
     assert cpu_s(bounded) - before_s < elapsed_s / 2
 
 
+@pytest.mark.parametrize("start", [b"", b"P", b"PR"])
+def test_a_client_that_ends_within_the_preface_harms_nobody(bounded: Server, start: bytes) -> None:
+    """Its connection is closed at once, and every lane goes on."""
+    for _ in range(8):
+        with connected(bounded) as connection:
+            connection.sendall(start)
+            connection.shutdown(socket.SHUT_WR)
+            connection.settimeout(HANG_S)
+            # A reset, because what it sent is not read.
+            with contextlib.suppress(ConnectionResetError):
+                assert connection.recv(1) == b""
+    for _ in range(8):
+        assert httpx.get(f"{bounded.url}/healthz", timeout=HANG_S).status_code == 200
+
+
 def test_a_head_has_its_time_however_long_the_connection_was_idle(bounded: Server) -> None:
     """The time to read a request starts with its first byte."""
     health = HEALTH

@@ -14,13 +14,10 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Instant, Sleep};
 
 use super::link::{After, Link};
-use crate::shared::Signal;
+use crate::shared::{LEAST_BYTES_PER_S, Signal};
 
 /// Room for a read: most requests come whole in one.
 const READ_BYTES: usize = 16 << 10;
-
-/// A body that comes more slowly than this has the read time-out in all, and no more.
-const LEAST_BYTES_PER_S: f64 = 16_384.0;
 
 /// One client's connection.
 pub struct Io {

@@ -24,7 +24,7 @@ pub use self::reply::{Reply, failure};
 use crate::account::Account;
 use crate::head::Head;
 use crate::http2::{BodyReader, until_sent};
-use crate::shared::Shared;
+use crate::shared::{LEAST_BYTES_PER_S, Shared};
 
 /// What a request asks, besides its body.
 #[derive(Clone, Copy)]
@@ -124,14 +124,16 @@ async fn send_http2(shared: &Arc<Shared>, respond: &mut SendResponse<Bytes>, rep
     send_body(&mut stream, body, shared.read_timeout).await;
 }
 
-/// Send *body* as fast as the client takes it; one that takes nothing in *patience* is let go.
+/// Send *body* as fast as the client takes it, if that is the least rate in the long run; a slower one is let go after *patience*.
 async fn send_body(stream: &mut h2::SendStream<Bytes>, mut body: Bytes, patience: Duration) {
+    let mut until = tokio::time::Instant::now() + patience;
     while !body.is_empty() {
         stream.reserve_capacity(body.len());
-        let taken = tokio::time::timeout(patience, poll_fn(|context| stream.poll_capacity(context))).await;
+        let taken = tokio::time::timeout_at(until, poll_fn(|context| stream.poll_capacity(context))).await;
         let Ok(taken) = taken else { return stream.send_reset(h2::Reason::CANCEL) };
         let Some(Ok(capacity)) = taken else { return };
         let piece = body.split_to(capacity.min(body.len()));
+        until += Duration::from_secs_f64(piece.len() as f64 / LEAST_BYTES_PER_S);
         if stream.send_data(piece, body.is_empty()).is_err() {
             return;
         }

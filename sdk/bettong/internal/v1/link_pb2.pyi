@@ -91,7 +91,9 @@ class Hello(_message.Message):
     WINDOW_CALLS_FIELD_NUMBER: _builtins.int
     WINDOW_BYTES_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
-    """Raised when older versions could not understand what is sent; fields that they do not know they ignore."""
+    """Raised when older versions could not understand what is sent; fields that they do not know they ignore. A caller refuses a
+    number above its own, so a newer server answers with the lower of the two.
+    """
     cluster: _builtins.str
     role: _builtins.str
     member: _builtins.str
