@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from bettong._errors import BettongError, NotReadyError, OverloadedError
+from bettong._errors import BettongError, DeadlineError, NotReadyError, OverloadedError
 
 ResultT = TypeVar("ResultT")
 
@@ -36,6 +36,8 @@ class Attempts:
 
     def __init__(self, timeout_s: float, retries: int | None = None, clock: Clock | None = None) -> None:
         self.clock = clock or Clock()
+        self._timeout_s = timeout_s
+        self._refusal: BettongError | None = None
         self._deadline_s = self.clock.monotonic_s() + timeout_s
         self._retries = _MOST_RETRIES if retries is None else retries
         self._delay_s = _FIRST_DELAY_S
@@ -46,12 +48,19 @@ class Attempts:
 
     def wait_after_s(self, error: BettongError) -> float | None:
         """Return the seconds to wait before the next try; None if there is none."""
+        self._refusal = error
         asked_s = error.retry_after_s if isinstance(error, OverloadedError) else None
         jitter = random.random()  # noqa: S311 - spreads load, hides nothing
         wait_s = self._delay_s * jitter if asked_s is None else asked_s + _FIRST_DELAY_S * jitter
         self._delay_s = min(2 * self._delay_s, _LONGEST_DELAY_S)
         self._retries -= 1
         return None if self._retries < 0 or wait_s >= self.left_s() else wait_s
+
+    def out_of_time(self) -> DeadlineError | None:
+        """Return the error of all tries together, with why the last was refused; None if none was."""
+        if self._refusal is None:
+            return None
+        return DeadlineError(f"no answer within {self._timeout_s:g} s; before, it was refused: {self._refusal}")
 
 
 def with_retries(call: Callable[[float], ResultT], attempts: Attempts) -> ResultT:
@@ -63,6 +72,10 @@ def with_retries(call: Callable[[float], ResultT], attempts: Attempts) -> Result
     while True:
         try:
             return call(attempts.left_s())
+        except DeadlineError as error:
+            if (of_all := attempts.out_of_time()) is not None:
+                raise of_all from error
+            raise
         except (NotReadyError, OverloadedError) as error:
             wait_s = attempts.wait_after_s(error)
             if wait_s is None:
@@ -79,6 +92,10 @@ async def with_retries_async(call: Callable[[float], Awaitable[ResultT]], attemp
     while True:
         try:
             return await call(attempts.left_s())
+        except DeadlineError as error:
+            if (of_all := attempts.out_of_time()) is not None:
+                raise of_all from error
+            raise
         except (NotReadyError, OverloadedError) as error:
             wait_s = attempts.wait_after_s(error)
             if wait_s is None:

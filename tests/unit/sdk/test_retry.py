@@ -93,6 +93,13 @@ def test_what_will_not_pass_is_not_tried_again(error: Exception) -> None:
     assert len(server.times_left_s) == 1
 
 
+def test_the_time_that_was_given_and_the_refusal_are_told() -> None:
+    """A last try that has only moments does not hide why the tries before it were refused."""
+    server = Server(bettong.NotReadyError("nobody runs it"), bettong.DeadlineError("no answer within 0.003 s"))
+    with pytest.raises(bettong.DeadlineError, match=r"^no answer within 15 s; .* nobody runs it$"):
+        with_retries(server, Attempts(15, clock=ManualClock()))
+
+
 async def test_async_tries_again_as_well() -> None:
     """On an event loop the same rules hold."""
     server = Server(bettong.NotReadyError("x"))
