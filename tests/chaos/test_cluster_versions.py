@@ -1,17 +1,11 @@
 """Members of two versions in one cluster: one after the other is replaced under load, forth and back, and nothing is lost.
 
-`BETTONG_OTHER` is a folder with a checkout of the other version and its engine; without it there is nothing to compare with. It is
-made like this, from the commit or tag of the version before:
-
-    git worktree add ../other <commit>
-    cd ../other && python3 tools/set_up.py
-
+The other one is a commit of the past, which is frozen in `other_version.py`, or what `BETTONG_OTHER` names: a checkout that was set up.
 `BETTONG_SEED` repeats a run.
 """
 # ruff: noqa: S311 - a seed decides what happens
 
 import asyncio
-import os
 import random
 from pathlib import Path
 
@@ -19,28 +13,33 @@ import onnx_files
 import pytest
 from clusters import Role, TestedCluster, cluster
 from detector import MODEL, Detector, Right
+from other_version import other_version
 from runs import report, seed
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 
-OTHER = os.environ.get("BETTONG_OTHER", "")
 FACTORS = {str(version): float(version) for version in range(1, 100)}
 UPGRADE = ("executor", "router", "gateway")
 """The order of the operator's guide, in which nobody is asked for what it does not know yet."""
 WITHIN_S = 30.0
 
 
-def of_other_version(command: list[str]) -> list[str]:
-    """Return how a member of the other version is started."""
-    root = Path(OTHER).resolve()
+@pytest.fixture(scope="module")
+def other() -> Path:
+    """Where the other version is."""
+    return other_version()
+
+
+def of_version_in(root: Path, command: list[str]) -> list[str]:
+    """Return how a member of the version in a folder is started."""
     packages = [root / "sdk", *sorted((root / "services").iterdir()), root / "engine/python"]
     path = ":".join(str(package) for package in packages if package.is_dir())
     return ["env", f"PYTHONPATH={path}", *command]
 
 
-def is_of_other_version(member: Role) -> bool:
-    """Look whether a process has mapped the other version's engine."""
-    return str(Path(OTHER).resolve()) in Path(f"/proc/{member.pid}/maps").read_text()
+def is_of_version_in(root: Path, member: Role) -> bool:
+    """Look whether a process has mapped the engine of the version in a folder."""
+    return str(root) in Path(f"/proc/{member.pid}/maps").read_text()
 
 
 async def replace(tested: TestedCluster, member: Role, command: list[str]) -> None:
@@ -51,8 +50,7 @@ async def replace(tested: TestedCluster, member: Role, command: list[str]) -> No
     await tested.until(lambda: tested.ready(MODEL) == 2, within_s=WITHIN_S)
 
 
-@pytest.mark.skipif(not OTHER, reason="BETTONG_OTHER names no checkout of another version")
-async def test_a_rolling_upgrade_and_the_way_back_cost_no_request(tmp_path: Path) -> None:
+async def test_a_rolling_upgrade_and_the_way_back_cost_no_request(tmp_path: Path, other: Path) -> None:
     """Each member is replaced, a version deployed and a member killed in every mix of the two."""
     number, changes, version = seed(), 0, 1
     choose = random.Random(number)
@@ -66,8 +64,8 @@ async def test_a_rolling_upgrade_and_the_way_back_cost_no_request(tmp_path: Path
                 for role in UPGRADE if back else reversed(UPGRADE):
                     for member in tested.of_role(role):
                         command = ours[member.name]
-                        await replace(tested, member, command if back else of_other_version(command))
-                        assert is_of_other_version(member) is not back
+                        await replace(tested, member, command if back else of_version_in(other, command))
+                        assert is_of_version_in(other, member) is not back
                         await detector.until_answered(100, within_s=WITHIN_S)
                     version += 1
                     await asyncio.to_thread(tested.deploy, MODEL, onnx_files.tagged(version), replicas=2)
