@@ -21,8 +21,10 @@ _log = get_logger("blobs")
 _ATTEMPTS = 5
 """How often a fetch is tried without a single byte coming."""
 _LOCK_POLL_S = 0.1
-_YOUNG_S = 24 * 3600.0
-"""How long a file is left alone that no model names: somebody may be about to enter it."""
+_ORPHANED_S = 12 * 3600.0
+"""How long a stored file must be seen that no model names: somebody may be about to enter it. Half of what lies between two sweeps."""
+_ABANDONED_S = 24 * 3600.0
+"""How long nobody may have written to a temporary file of this host."""
 
 
 class SharedBlobs:
@@ -32,6 +34,8 @@ class SharedBlobs:
         self._objects = objects
         self._cache = cache
         self._clock = clock or SystemClock()
+        self._orphans: dict[str, tuple[int, float]] = {}
+        """When files that nothing names were written, and since when they are seen so."""
 
     def upload(self) -> AbstractContextManager[Upload]:
         """Take a file in; see `BlobStore.upload`."""
@@ -73,34 +77,36 @@ class SharedBlobs:
         await asyncio.to_thread(self._cache.remove, sha256)
 
     async def sweep(self, wanted: frozenset[str]) -> None:
-        """Remove old files that are not wanted; see `BlobStore.sweep`.
+        """Remove files that are not wanted and were not by an earlier sweep; see `BlobStore.sweep`.
 
         Raises:
             UnavailableError: The store does not answer; this host's folder is swept.
         """
         await self.sweep_host(wanted)
-        for found in await self._objects.list():
-            if is_digest(found.name) and found.name not in wanted and await self._is_old(found):
+        listed = await self._objects.list()
+        now_s, before, self._orphans = self._clock.monotonic_s(), self._orphans, {}
+        for found in listed:
+            if not is_digest(found.name) or found.name in wanted:
+                continue
+            written_ms, since_s = before.get(found.name, (found.written_ms, now_s))
+            # The store's time only tells one writing from another: no clock of a member is compared with it.
+            self._orphans[found.name] = (found.written_ms, since_s if written_ms == found.written_ms else now_s)
+            if now_s - self._orphans[found.name][1] >= _ORPHANED_S and await self._is_unchanged(found):
                 await self._objects.remove(found.name)
                 _log.info("orphan_removed", file=found.name, store=self._objects.url)
 
     async def sweep_host(self, wanted: frozenset[str]) -> None:
         """Remove from this host what is not wanted; what other processes are writing stays."""
-        await asyncio.to_thread(self._cache.sweep, wanted, temporary_before_ms=self._young_ms())
+        before_ms = self._clock.epoch_ms() - _ABANDONED_S * 1000
+        await asyncio.to_thread(self._cache.sweep, wanted, temporary_before_ms=before_ms)
 
-    async def _is_old(self, found: ObjectInfo) -> bool:
-        """Return whether a file was written some time ago, and not again since it was listed."""
-        if found.written_ms >= self._young_ms():
-            return False
+    async def _is_unchanged(self, found: ObjectInfo) -> bool:
+        """Return whether a file is there and was not written again since it was listed."""
         try:
-            return (await self._objects.info(found.name)).written_ms < self._young_ms()
+            return await self._objects.info(found.name) == found
         except NotFoundError:
             # Another gateway sweeps, too.
             return False
-
-    def _young_ms(self) -> float:
-        """Return since when what is written is young."""
-        return self._clock.epoch_ms() - _YOUNG_S * 1000
 
     async def _fetch(self, sha256: str, on_progress: OnProgress | None) -> Path:
         """Fetch a file that nobody else of this host is fetching."""

@@ -17,6 +17,8 @@ from bettong_kit.errors import CorruptDataError, NotFoundError, UnavailableError
 
 CONTENT = bytes(range(256)) * 20_000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
+DAY_S = 24 * 3600.0
+"""Between two sweeps."""
 
 
 class _Objects(FolderObjects):
@@ -157,15 +159,33 @@ async def test_others_read_what_one_host_stored(objects: _Objects, tmp_path: Pat
     assert _names(tmp_path / "b") == []
 
 
-async def test_only_old_files_are_swept_from_the_store(objects: _Objects, tmp_path: Path) -> None:
-    """Another gateway may be about to enter a file that nothing names yet."""
-    clock = ManualClock(epoch_ms=(await objects.info(DIGEST)).written_ms)
+@pytest.mark.parametrize("off_by_s", [-1e6, 0, 1e6])
+async def test_only_files_that_stay_unnamed_are_swept_from_the_store(
+    objects: _Objects, tmp_path: Path, off_by_s: float
+) -> None:
+    """Another gateway may be about to enter a file that nothing names yet; how late it is by whose clock does not matter."""
+    clock = ManualClock(epoch_ms=(await objects.info(DIGEST)).written_ms + round(off_by_s * 1000))
     blobs = SharedBlobs(objects, Blobs(tmp_path / "a", max_bytes=1), clock)
     await blobs.sweep(frozenset())
-    assert [found.name for found in await objects.list()] == [DIGEST]
-    clock.advance(25 * 3600)
+    clock.advance(DAY_S)
     await blobs.sweep(frozenset({DIGEST}))
+    await blobs.sweep(frozenset())
     assert [found.name for found in await objects.list()] == [DIGEST]
+    clock.advance(DAY_S)
+    await blobs.sweep(frozenset())
+    assert await objects.list() == []
+
+
+async def test_a_file_that_is_stored_again_is_not_the_one_that_was_seen(objects: _Objects, tmp_path: Path) -> None:
+    """Somebody uploads once more, and is about to enter, what nobody has named for days."""
+    clock = ManualClock()
+    blobs = SharedBlobs(objects, Blobs(tmp_path / "a", max_bytes=1), clock)
+    await blobs.sweep(frozenset())
+    _written_again(tmp_path / "shared" / DIGEST)
+    clock.advance(DAY_S)
+    await blobs.sweep(frozenset())
+    assert [found.name for found in await objects.list()] == [DIGEST]
+    clock.advance(DAY_S)
     await blobs.sweep(frozenset())
     assert await objects.list() == []
 
@@ -174,16 +194,21 @@ async def test_a_file_that_is_stored_again_during_a_sweep_stays(objects: _Object
     """Somebody uploads, beside the sweep, what nobody has named for long; what another gateway removed is no error."""
     (tmp_path / "gone").write_bytes(b"gone")
     await objects.put("0" * 64, tmp_path / "gone")
-    clock = ManualClock(epoch_ms=(await objects.info(DIGEST)).written_ms)
-    clock.advance(25 * 3600)
+    clock = ManualClock()
     blobs = SharedBlobs(objects, Blobs(tmp_path / "a", max_bytes=1), clock)
+    await blobs.sweep(frozenset())
+    clock.advance(DAY_S)
     listed = await objects.list()
     await objects.remove("0" * 64)
-    written_s = clock.epoch_ms() / 1000
-    os.utime(tmp_path / "shared" / DIGEST, (written_s, written_s))
+    _written_again(tmp_path / "shared" / DIGEST)
     objects.listed = listed
     await blobs.sweep(frozenset())
     assert [found.name for found in await FolderObjects(tmp_path / "shared").list()] == [DIGEST]
+
+
+def _written_again(path: Path) -> None:
+    written_s = path.stat().st_mtime + 60
+    os.utime(path, (written_s, written_s))
 
 
 async def test_a_sweep_leaves_what_other_processes_write(objects: _Objects, tmp_path: Path) -> None:
