@@ -34,8 +34,8 @@ _POINT = "c16"
 _START_TIMEOUT_S = 60.0
 _LEASE_S = 60
 _DEPLOYERS = 8
-_QUIET_SHARE = 0.04
-"""Of a core: what beats and looks of three members take at most."""
+_QUIET_SHARE = 0.02
+"""Of a core: beats, looks and reports of three members at rest take 1.5 %."""
 _ROLES = frozenset({"gateway", "router", "executor"})
 
 
