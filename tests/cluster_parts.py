@@ -108,7 +108,7 @@ class Cluster:
         self.say(name, key)
 
     async def executor(self, name: str, address: str = "127.0.0.1:1") -> None:
-        """Announce an executor."""
+        """Announce an executor; gateways that are there may see it a moment later."""
         member = Member("executor", name, address, "1", {"lanes": 2})
         membership = await self.stack.enter_async_context(announced(self.client, self.name, member))
         for coroutine in membership.tasks():

@@ -8,7 +8,8 @@ import pytest
 from fakes.buckets import s3_bucket, s3_server
 
 from bettong_catalog.blob_store import BlobStore, LocalBlobStore
-from bettong_catalog.blobs import CHUNK_BYTES, Blobs
+from bettong_catalog.blobs import Blobs
+from bettong_catalog.files import CHUNK_BYTES
 from bettong_catalog.object_stores import open_objects
 from bettong_catalog.shared_blobs import SharedBlobs
 from bettong_kit.errors import InvalidArgumentError, NotFoundError
@@ -31,10 +32,10 @@ def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BlobStore]
     if request.param == "local":
         yield LocalBlobStore(here)
     elif request.param == "file":
-        yield SharedBlobs(open_objects(f"file://{tmp_path}/shared"), here)
+        yield SharedBlobs(open_objects(f"file://{tmp_path}/shared"), here, owner="us")
     else:
         with s3_bucket(request.getfixturevalue("server")) as url:
-            yield SharedBlobs(open_objects(url), here)
+            yield SharedBlobs(open_objects(url), here, owner="us")
 
 
 async def _keep(blobs: BlobStore, content: bytes = CONTENT) -> str:

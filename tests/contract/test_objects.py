@@ -1,13 +1,15 @@
 """What every object store must do."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from fakes.buckets import s3_bucket, s3_server
 
+from bettong_catalog.files import CHUNK_BYTES
 from bettong_catalog.object_stores import open_objects
-from bettong_catalog.objects import CHUNK_BYTES, ObjectStore
+from bettong_catalog.objects import ObjectStore
 from bettong_kit.errors import ConfigError, NotFoundError, UnavailableError
 
 CONTENT = bytes(range(256)) * 40_000
@@ -22,10 +24,12 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture(params=["file", "s3"])
-def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectStore]:
+async def objects(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ObjectStore]:
     """Open an empty store of each kind."""
     if request.param == "file":
-        yield open_objects(f"file://{tmp_path}/shared")
+        folder = open_objects(f"file://{tmp_path}/shared")
+        await folder.create()
+        yield folder
         return
     with s3_bucket(request.getfixturevalue("server")) as url:
         yield open_objects(url)
@@ -138,12 +142,16 @@ async def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path, file: Path)
         await open_objects(f"file://{tmp_path}/gone").info("a")
     with pytest.raises(UnavailableError, match="cannot be used"):
         await open_objects(f"file://{file}").put("a", file)
+    with pytest.raises(UnavailableError, match="cannot be used"):
+        await open_objects(f"file://{file}").create()
 
 
 async def test_a_put_that_fails_leaves_nothing(tmp_path: Path) -> None:
     """No half file, under no name."""
+    objects = open_objects(f"file://{tmp_path}/shared")
+    await objects.create()
     with pytest.raises(UnavailableError):
-        await open_objects(f"file://{tmp_path}/shared").put("a", tmp_path)
+        await objects.put("a", tmp_path)
     assert list((tmp_path / "shared").iterdir()) == []
 
 
@@ -152,3 +160,11 @@ def test_an_unknown_address_is_refused(url: str) -> None:
     """With what is expected."""
     with pytest.raises(ConfigError, match="expected file:///folder or s3://bucket/prefix"):
         open_objects(url)
+
+
+def test_a_file_looks_the_same_in_a_list_and_by_itself() -> None:
+    """MinIO and Ceph list milliseconds, and say whole seconds of one file: a sweep compares the two."""
+    s3 = pytest.importorskip("bettong_catalog.s3_objects", reason="the extra 's3' is not installed")
+    listed = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
+    of_list, of_head = ({"path": "a", "size": 1, "last_modified": at} for at in (listed, listed.replace(microsecond=0)))
+    assert s3._info(of_list) == s3._info(of_head)

@@ -38,7 +38,7 @@ async def etcd(shared_etcd: EtcdCluster) -> AsyncIterator[OpenStore]:
 async def behind(etcd: OpenStore) -> OpenStore:
     """Use etcd beside a copy that has lost its watch before the first change."""
     clock = ManualClock()
-    copy = Snapshot(lost_since_ms=clock.epoch_ms(), lost_reason="the leader died")
+    copy = Snapshot(lost_since_ms=clock.epoch_ms(), lost_since_s=clock.monotonic_s(), lost_reason="the leader died")
     return lambda: FollowedStore(etcd(), lambda: copy, "/bettong/test/desired/", clock)
 
 

@@ -4,25 +4,20 @@ Everything is written to a temporary file in the same folder and renamed; what a
 """
 
 import contextlib
-import errno
 import hashlib
 import math
-import os
 import re
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from bettong_catalog.files import CHUNK_BYTES, TEMPORARY, is_full, sync, sync_folder
 from bettong_kit.errors import InvalidArgumentError, NoSpaceError, NotFoundError
 from bettong_kit.logging import get_logger
 
 _log = get_logger("blobs")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_TEMPORARY = ".part"
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-CHUNK_BYTES = 1 << 20
-"""How much of a file is held in memory at once."""
 
 
 class Upload:
@@ -56,8 +51,7 @@ class Upload:
             NoSpaceError: The disk is full.
         """
         with naming_full_disk():
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            sync(self._file)
         found = self._digest.hexdigest()
         if expected_sha256 and expected_sha256.lower() != found:
             message = f"the file's digest is {found}, expected {expected_sha256}; it was changed on the way"
@@ -84,7 +78,7 @@ class Blobs:
     @contextlib.contextmanager
     def upload(self) -> Iterator[Upload]:
         """Take a file in; what is not kept inside the block is removed at its end."""
-        path = self._folder / f"{secrets.token_hex(16)}{_TEMPORARY}"
+        path = self._folder / f"{secrets.token_hex(16)}{TEMPORARY}"
         try:
             with naming_full_disk(), contextlib.closing(self._open_file(path)) as file:
                 yield Upload(file, path, self._max_bytes)
@@ -105,7 +99,7 @@ class Blobs:
         target = self._folder / sha256
         with naming_full_disk():
             path.replace(target)
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
         return target
 
     def path(self, sha256: str) -> Path:
@@ -141,7 +135,7 @@ class Blobs:
             temporary_before_ms: When a temporary file must have been written; where other processes use the folder, too, some time ago.
         """
         for path in self._folder.iterdir():
-            temporary = path.suffix == _TEMPORARY and _written_ms(path) <= temporary_before_ms
+            temporary = path.suffix == TEMPORARY and _written_ms(path) <= temporary_before_ms
             if temporary or (is_digest(path.name) and path.name not in wanted):
                 path.unlink(missing_ok=True)
                 _log.info("orphan_removed", file=path.name)
@@ -170,15 +164,6 @@ def naming_full_disk() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if is_full(error):
             raise NoSpaceError("no space left for the file; nothing was stored") from error
         raise
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring a rename to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,12 +6,14 @@ import uuid
 from dataclasses import replace
 
 from bettong_catalog.store import Entry, Transaction
-from bettong_kit.errors import ConflictError, CoordinationLostError, NotFoundError
+from bettong_kit.errors import BettongError, ConflictError, NotFoundError
 from bettong_kit.etcd.client import ABSENT, EtcdClient, Guarded, KeyValue, Outcome
 
 _MARKER_TTL_S = 3_600
 """How long etcd keeps what a crashed process wrote to recognise its own changes."""
 _RENEW_S = _MARKER_TTL_S / 2
+_CLOSE_TIMEOUT_S = 2.0
+"""Of the time of a process that ends."""
 
 
 class EtcdStore:
@@ -66,10 +68,11 @@ class EtcdStore:
         return revision
 
     async def close(self) -> None:
-        """Remove the marker; the client goes on. When etcd is away, the marker's lease ends by itself."""
+        """Remove the marker; the client goes on. Where that cannot be done soon, the marker's lease ends by itself."""
         if self._lease:
-            with contextlib.suppress(NotFoundError, CoordinationLostError):
-                await self._client.revoke(self._lease)
+            with contextlib.suppress(BettongError, TimeoutError):
+                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                    await self._client.revoke(self._lease)
 
     def _guarded(self, transaction: Transaction, marker: str) -> Guarded:
         guards = {self._prefix + key: revision for key, revision in transaction.guards.items()}

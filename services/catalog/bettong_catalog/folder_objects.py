@@ -3,17 +3,16 @@
 import asyncio
 import contextlib
 import errno
-import os
 import secrets
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from typing import BinaryIO
 
-from bettong_catalog.objects import CHUNK_BYTES, ObjectInfo, missing
+from bettong_catalog.files import CHUNK_BYTES, TEMPORARY, is_full, sync, sync_folder
+from bettong_catalog.objects import ObjectInfo, missing
 from bettong_kit.errors import BettongError, NoSpaceError, UnavailableError
 
-_TEMPORARY = ".part"
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP})
+"""What shares say that cannot sync a folder."""
 
 
 class FolderObjects:
@@ -27,26 +26,35 @@ class FolderObjects:
         """Return what people know the store by."""
         return f"file://{self._folder}"
 
-    async def put(self, name: str, file: Path) -> None:
-        """Keep a copy of a file; see `ObjectStore.put`."""
-        temporary = self._folder / f"{secrets.token_hex(16)}{_TEMPORARY}"
+    async def create(self) -> None:
+        """Make the folder; see `ObjectStore.create`."""
         try:
             await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
-            with file.open("rb") as source, temporary.open("xb") as target:
+        except OSError as error:
+            raise self._error(error, "") from error
+
+    async def put(self, name: str, file: Path) -> None:
+        """Keep a copy of a file; see `ObjectStore.put`."""
+        temporary = self._folder / f"{secrets.token_hex(16)}{TEMPORARY}"
+        try:
+            with (
+                await asyncio.to_thread(file.open, "rb") as source,
+                await asyncio.to_thread(temporary.open, "xb") as target,
+            ):
                 while chunk := await asyncio.to_thread(source.read, CHUNK_BYTES):
                     await asyncio.to_thread(target.write, chunk)
-                await asyncio.to_thread(_sync, target)
-            await asyncio.to_thread(temporary.replace, self._folder / name)
+                await asyncio.to_thread(sync, target)
+            await asyncio.to_thread(_rename, temporary, self._folder / name)
         except OSError as error:
             raise self._error(error, name) from error
         finally:
             with contextlib.suppress(OSError):
-                temporary.unlink()
+                await asyncio.to_thread(temporary.unlink)
 
     async def read(self, name: str, *, offset: int = 0) -> AsyncIterator[bytes]:
         """Yield a file from a position on; see `ObjectStore.read`."""
         try:
-            with (self._folder / name).open("rb") as file:
+            with await asyncio.to_thread((self._folder / name).open, "rb") as file:
                 file.seek(offset)
                 while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
                     yield chunk
@@ -79,14 +87,18 @@ class FolderObjects:
     def _error(self, error: OSError, name: str) -> BettongError:
         if isinstance(error, FileNotFoundError) and self._folder.is_dir():
             return missing(self.url, name)
-        if error.errno in _FULL:
+        if is_full(error):
             return NoSpaceError(f"no space left in {self.url}; nothing was stored")
         return UnavailableError(f"{self.url} cannot be used: {error.strerror}")
 
 
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+def _rename(temporary: Path, target: Path) -> None:
+    temporary.replace(target)
+    try:
+        sync_folder(target.parent)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
 
 
 def _info(path: Path) -> ObjectInfo:

@@ -86,8 +86,8 @@ class FollowedStore:
     async def _asking(self, otherwise: str = "") -> AsyncIterator[None]:
         """Ask etcd, unless it has been away for long, and for a time that has an end."""
         snapshot = self._snapshot()
-        lost_since_ms = snapshot.lost_since_ms
-        away_s = (self._clock.epoch_ms() - lost_since_ms) / 1000 if lost_since_ms is not None else 0.0
+        is_lost = snapshot.lost_since_ms is not None
+        away_s = self._clock.monotonic_s() - snapshot.lost_since_s if is_lost else 0.0
         if away_s > _ELECTION_S:
             raise CoordinationLostError(
                 f"etcd has not answered for {away_s:.0f} s, nothing was changed: {snapshot.lost_reason}"

@@ -7,9 +7,6 @@ from typing import Protocol
 
 from bettong_kit.errors import NotFoundError
 
-CHUNK_BYTES = 1 << 20
-"""How much of a file is held in memory at once."""
-
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
@@ -27,6 +24,13 @@ class ObjectStore(Protocol):
     @property
     def url(self) -> str:
         """Return what people know the store by."""
+
+    async def create(self) -> None:
+        """Make the place where the files are, if it is one that is made by its first use.
+
+        Raises:
+            UnavailableError: It cannot be made.
+        """
 
     async def put(self, name: str, file: Path) -> None:
         """Keep a copy of a file under a name; what was there is replaced in one step.

@@ -1,6 +1,6 @@
 """Reading what is kept, as the domain knows it: models, pipelines and wishes from the bare keys of a store or of a copy."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -12,9 +12,10 @@ from bettong_catalog.store import Entry, Reader
 from bettong_domain.deployments import Desired
 from bettong_domain.models import Model, ModelKey
 from bettong_domain.pipelines import Pipeline, PipelineKey
-from bettong_kit.errors import CorruptDataError, NotFoundError
+from bettong_kit.errors import CorruptDataError, InvalidArgumentError, NotFoundError
 
 MessageT = TypeVar("MessageT", bound=Message)
+FoundT = TypeVar("FoundT")
 
 
 class Records:
@@ -95,31 +96,35 @@ def read_model(entry: Entry) -> Model:
     """Return a version of a model.
 
     Raises:
-        CorruptDataError: Something else wrote it.
+        CorruptDataError: Something else, or a newer version, wrote it.
     """
-    return converters.model_from_pb(_decoded(models_pb2.Model, entry))
+    return _decoded(models_pb2.Model, entry, converters.model_from_pb)
 
 
 def read_pipeline(entry: Entry) -> Pipeline:
     """Return a version of a pipeline.
 
     Raises:
-        CorruptDataError: Something else wrote it.
+        CorruptDataError: Something else, or a newer version, wrote it.
     """
-    return converters.pipeline_from_stored(_decoded(stored_pb2.StoredPipeline, entry))
+    return _decoded(stored_pb2.StoredPipeline, entry, converters.pipeline_from_stored)
 
 
 def read_wish(entry: Entry) -> Desired:
     """Return a wish.
 
     Raises:
-        CorruptDataError: Something else wrote it.
+        CorruptDataError: Something else, or a newer version, wrote it.
     """
-    return converters.desired_from_stored(_decoded(stored_pb2.StoredDeployment, entry), entry.revision)
+    return _decoded(
+        stored_pb2.StoredDeployment, entry, lambda stored: converters.desired_from_stored(stored, entry.revision)
+    )
 
 
-def _decoded(kind: type[MessageT], entry: Entry) -> MessageT:
+def _decoded(kind: type[MessageT], entry: Entry, convert: Callable[[MessageT], FoundT]) -> FoundT:
     try:
-        return kind.FromString(entry.value)
-    except DecodeError as error:
-        raise CorruptDataError(f"the stored {entry.key} cannot be read; something else wrote it") from error
+        return convert(kind.FromString(entry.value))
+    except (DecodeError, KeyError, ValueError, InvalidArgumentError) as error:
+        raise CorruptDataError(
+            f"the stored {entry.key} cannot be read; something else, or a newer version, wrote it"
+        ) from error

@@ -142,9 +142,13 @@ class Registry(Records):
             wish = await self._store.get(deployment_key(key.name))
             desired = read_wish(wish) if wish else None
             _check_not_deployed(doomed, desired)
-            rest = len(await self._store.list(f"pipelines/{key.name}/")) - len(doomed)
-            guards = {deployment_key(key.name): wish.revision if wish else ABSENT}
-            deletes = [entry.key for entry in entries] + ([wish.key] if wish and not rest else [])
+            deletes = [entry.key for entry in entries]
+            rest = [entry for entry in await self._store.list(f"pipelines/{key.name}/") if entry.key not in deletes]
+            # One that stays is guarded: when somebody deletes it meanwhile, the wish may be nobody's.
+            guards = {entry.key: entry.revision for entry in rest[:1]}
+            guards[deployment_key(key.name)] = wish.revision if wish else ABSENT
+            if wish and not rest:
+                deletes.append(wish.key)
             await self._store.commit(Transaction(guards=guards, deletes=deletes))
             return doomed
 

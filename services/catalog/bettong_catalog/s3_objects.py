@@ -11,7 +11,8 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from obstore.exceptions import NotFoundError as ObjectNotFoundError
 from obstore.store import S3Store
 
-from bettong_catalog.objects import CHUNK_BYTES, ObjectInfo, missing
+from bettong_catalog.files import CHUNK_BYTES
+from bettong_catalog.objects import ObjectInfo, missing
 from bettong_kit.errors import BettongError, ConfigError, UnavailableError
 
 _PART_BYTES = 8 << 20
@@ -53,6 +54,9 @@ class S3Objects:
     def url(self) -> str:
         """Return what people know the store by."""
         return self._url
+
+    async def create(self) -> None:
+        """Do nothing: a bucket is made by whoever pays for it."""
 
     async def put(self, name: str, file: Path) -> None:
         """Keep a copy of a file; see `ObjectStore.put`."""
@@ -107,7 +111,8 @@ class S3Objects:
 
 
 def _info(entry: "obstore.ObjectMeta") -> ObjectInfo:
-    return ObjectInfo(entry["path"], entry["size"], int(entry["last_modified"].timestamp() * 1000))
+    # A list has milliseconds with some servers (MinIO, Ceph), the head of a file whole seconds: one file must look the same in both.
+    return ObjectInfo(entry["path"], entry["size"], int(entry["last_modified"].timestamp()) * 1000)
 
 
 def _reason(error: Exception) -> str:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from bettong_catalog.blob_store import OnProgress
 from bettong_catalog.blobs import Blobs, Upload, is_digest, naming_full_disk
+from bettong_catalog.files import TEMPORARY
 from bettong_catalog.objects import ObjectInfo, ObjectStore
 from bettong_kit.clock import Clock, SystemClock
-from bettong_kit.errors import CorruptDataError, NotFoundError, UnavailableError
+from bettong_kit.errors import CorruptDataError, InUseError, NotFoundError, UnavailableError
 from bettong_kit.etcd.backoff import Backoff
 from bettong_kit.logging import get_logger
 
@@ -21,6 +22,8 @@ _log = get_logger("blobs")
 _ATTEMPTS = 5
 """How often a fetch is tried without a single byte coming."""
 _LOCK_POLL_S = 0.1
+_OWNER = "cluster"
+"""File of the store that says whose it is."""
 _ORPHANED_S = 12 * 3600.0
 """How long a stored file must be seen that no model names: somebody may be about to enter it. Half of what lies between two sweeps."""
 _ABANDONED_S = 24 * 3600.0
@@ -30,9 +33,18 @@ _ABANDONED_S = 24 * 3600.0
 class SharedBlobs:
     """An object store for all, and a folder of this host that several of its processes may share."""
 
-    def __init__(self, objects: ObjectStore, cache: Blobs, clock: Clock | None = None) -> None:
+    def __init__(self, objects: ObjectStore, cache: Blobs, *, owner: str, clock: Clock | None = None) -> None:
+        """Use a store and a folder.
+
+        Args:
+            objects: The store for all.
+            cache: The folder of this host.
+            owner: Identity of the cluster. Nobody else may keep or sweep files in its store, for nobody else knows what it needs.
+            clock: Measures how long files are unnamed.
+        """
         self._objects = objects
         self._cache = cache
+        self._owner = owner
         self._clock = clock or SystemClock()
         self._orphans: dict[str, tuple[int, float]] = {}
         """When files that nothing names were written, and since when they are seen so."""
@@ -42,8 +54,13 @@ class SharedBlobs:
         return self._cache.upload()
 
     async def keep(self, upload: Upload, sha256: str) -> None:
-        """Store an upload for all, then here; see `BlobStore.keep`."""
-        # Also when it is there already: it is young again, so that nobody's sweep takes it before it is entered.
+        """Store an upload for all, then here; see `BlobStore.keep`.
+
+        Raises:
+            InUseError: The store is another cluster's.
+        """
+        await self._claim()
+        # Also when it is there already: it is another writing then, so that nobody's sweep takes it before it is entered.
         await self._objects.put(sha256, upload.path)
         await asyncio.to_thread(self._cache.keep, upload, sha256)
 
@@ -53,11 +70,16 @@ class SharedBlobs:
             return self._cache.path(sha256)
         if not is_digest(sha256):
             raise NotFoundError(f"'{sha256[:64]}' is no digest of a stored file")
-        async with _alone(self._cache.folder / f"{sha256}.lock"):
-            with contextlib.suppress(NotFoundError):
-                # Another process of this host was faster.
-                return self._cache.path(sha256)
-            return await self._fetch(sha256, on_progress)
+        try:
+            async with _alone(self._cache.folder / f"{sha256}.lock"):
+                with contextlib.suppress(NotFoundError):
+                    # Another process of this host was faster.
+                    return self._cache.path(sha256)
+                return await self._fetch(sha256, on_progress)
+        except OSError as error:
+            raise UnavailableError(
+                f"the folder for fetched model files (cache, or in the data folder) cannot be used: {error.strerror}"
+            ) from error
 
     async def read(self, sha256: str) -> AsyncIterator[bytes]:
         """Yield a file, from this host if it is here; see `BlobStore.read`."""
@@ -80,13 +102,15 @@ class SharedBlobs:
         """Remove files that are not wanted and were not by an earlier sweep; see `BlobStore.sweep`.
 
         Raises:
-            UnavailableError: The store does not answer; this host's folder is swept.
+            InUseError: The store is another cluster's; this host's folder is swept.
+            UnavailableError: The store does not answer; the same.
         """
         await self.sweep_host(wanted)
+        await self._claim()
         listed = await self._objects.list()
         now_s, before, self._orphans = self._clock.monotonic_s(), self._orphans, {}
         for found in listed:
-            if not is_digest(found.name) or found.name in wanted:
+            if found.name in wanted or not (is_digest(found.name) or found.name.endswith(TEMPORARY)):
                 continue
             written_ms, since_s = before.get(found.name, (found.written_ms, now_s))
             # The store's time only tells one writing from another: no clock of a member is compared with it.
@@ -99,6 +123,29 @@ class SharedBlobs:
         """Remove from this host what is not wanted; what other processes are writing stays."""
         before_ms = self._clock.epoch_ms() - _ABANDONED_S * 1000
         await asyncio.to_thread(self._cache.sweep, wanted, temporary_before_ms=before_ms)
+
+    async def _claim(self) -> None:
+        """Make the store our cluster's, unless it is somebody's."""
+        await self._objects.create()
+        found = await self._said_owner()
+        if not found:
+            with self._cache.upload() as upload:
+                await asyncio.to_thread(upload.write, self._owner.encode())
+                await asyncio.to_thread(upload.finish)
+                await self._objects.put(_OWNER, upload.path)
+            # Whoever wrote last has it.
+            found = await self._said_owner()
+        if found != self._owner:
+            raise InUseError(
+                f"{self._objects.url} has the model files of another cluster ({found[:8]}); give this one ({self._owner[:8]}) a place "
+                f"of its own with --blobs, or remove the file '{_OWNER}' there if that cluster is no more"
+            )
+
+    async def _said_owner(self) -> str:
+        try:
+            return b"".join([piece async for piece in self._objects.read(_OWNER)]).decode(errors="replace")
+        except NotFoundError:
+            return ""
 
     async def _is_unchanged(self, found: ObjectInfo) -> bool:
         """Return whether a file is there and was not written again since it was listed."""
@@ -129,7 +176,7 @@ class SharedBlobs:
 
     async def _complete(self, sha256: str, partial: Path, on_progress: OnProgress | None) -> int:
         """Append to a file until it is as long as the stored one, going on where a break left it."""
-        backoff, failures, had_bytes = Backoff(), 0, -1
+        backoff, failures, had_bytes = Backoff(), 0, _size(partial)
         while True:
             try:
                 return await self._append(sha256, partial, on_progress)

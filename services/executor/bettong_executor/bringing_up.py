@@ -1,6 +1,7 @@
 """Bringing one pipeline version up: compile, fetch, load, answer for it; all of that or nothing."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +10,7 @@ from bettong_domain.models import ModelId
 from bettong_domain.pipelines import PipelineKey
 from bettong_domain.plans import Program
 from bettong_executor.quarantine import Quarantine
-from bettong_kit.errors import UnavailableError
+from bettong_kit.errors import BettongError, UnavailableError
 from bettong_kit.tasks import finished
 from bettong_serving.loaded_models import LoadedModels
 from bettong_serving.ports import HostingEngine
@@ -50,8 +51,11 @@ class BringUp:
             await finished(self.engine.host(serve=[program]))
         except asyncio.CancelledError:
             # It may have happened; stopping what is not there is fine.
-            await finished(self.engine.host(stop=[key]))
-            self.models.release(used)
+            try:
+                with contextlib.suppress(BettongError):
+                    await finished(self.engine.host(stop=[key]))
+            finally:
+                self.models.release(used)
             raise
         except BaseException:
             self.models.release(used)

@@ -14,9 +14,10 @@ from bettong_domain.plans import Program
 from bettong_executor.assigned import Assigned
 from bettong_executor.bringing_up import BringUp
 from bettong_kit.clock import Clock
-from bettong_kit.errors import BettongError, InvalidArgumentError
+from bettong_kit.errors import BettongError, InvalidArgumentError, InvalidModelError
 from bettong_kit.etcd.backoff import Backoff
 from bettong_kit.logging import get_logger
+from bettong_kit.tasks import finished
 
 _log = get_logger("executor")
 KEEP_S = 2.0
@@ -181,17 +182,16 @@ class Hosting:
 
         try:
             if version.before is not None:
-                await asyncio.wait([version.before])
+                # Waited for also when this one is given up: what comes next waits for this one only.
+                await finished(_ended(version.before))
             async with self._parallelism:
                 version.program = await self._bring_up.up(key, tell)
         except BettongError as error:
-            # What is wrong with the file or the chain stays wrong until somebody asks for it again.
-            again = not isinstance(error, InvalidArgumentError)
-            self._fail(key, version, error.message, again=again)
+            self._fail(key, version, error.message, wait_s=_wait_s(error, version.retries))
         except Exception:  # noqa: BLE001 - top loop of a load: one that breaks must not stop the others
             error_id = uuid.uuid4().hex[:12]
             _log.exception("load_broke", pipeline=key.name, version=key.version, error_id=error_id)
-            self._fail(key, version, f"internal error {error_id}", again=True)
+            self._fail(key, version, f"internal error {error_id}", wait_s=version.retries.next_s())
         else:
             version.state, version.reason = ReplicaState.READY, ""
             version.retries.reset()
@@ -199,10 +199,23 @@ class Hosting:
         version.loading = None
         self._on_change()
 
-    def _fail(self, key: PipelineKey, version: _Version, reason: str, *, again: bool) -> None:
+    def _fail(self, key: PipelineKey, version: _Version, reason: str, *, wait_s: float) -> None:
         _log.error("version_failed", pipeline=key.name, version=key.version, reason=reason)
         version.state, version.reason = ReplicaState.FAILED, reason
-        version.retry_at_s = self._clock.monotonic_s() + version.retries.next_s() if again else math.inf
+        version.retry_at_s = self._clock.monotonic_s() + wait_s
+
+
+async def _ended(load: asyncio.Task[None]) -> None:
+    await asyncio.wait([load])
+
+
+def _wait_s(error: BettongError, retries: Backoff) -> float:
+    """Return how long to wait until a load is tried again."""
+    if isinstance(error, InvalidModelError):
+        # It could be loaded at its upload: memory, descriptors or the file itself may be what is missing here.
+        return _LONGEST_RETRY_S
+    # What is wrong with a chain stays wrong until somebody asks for it again.
+    return math.inf if isinstance(error, InvalidArgumentError) else retries.next_s()
 
 
 def _due_s(version: _Version) -> float:

@@ -22,6 +22,7 @@ from bettong_executor.hosting import LEAVE_S, Hosting
 from bettong_executor.memory import memory_bytes
 from bettong_executor.quarantine import Quarantine
 from bettong_kit.clock import SystemClock
+from bettong_kit.errors import BettongError
 from bettong_kit.lifecycle import Lifecycle, State
 from bettong_kit.logging import configure_logging, get_logger
 from bettong_kit.membership.members import Member
@@ -69,11 +70,13 @@ async def serve(
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(locked_data_folder(config.data))
         quarantine = Quarantine(folder, SystemClock())
-        client = await stack.enter_async_context(entered(cluster, folder))
+        client, identity = await stack.enter_async_context(entered(cluster, folder))
         engine = await stack.enter_async_context(_open_engine(config, cluster, quarantine.record))
         member = _member(config, cluster, engine)
         membership = await stack.enter_async_context(announced(client, cluster.cluster, member, folder=folder))
-        app = _open_app(config, cluster, engine, membership=membership, quarantine=quarantine)
+        files = Blobs(config.cache_folder(), max_bytes=_MAX_FILE_BYTES)
+        blobs = SharedBlobs(open_objects(cluster.blobs), files, owner=identity)
+        app = _open_app(config, cluster, engine, membership=membership, blobs=blobs, quarantine=quarantine)
         listens = engine.status()
 
         async def bring_up() -> None:
@@ -114,18 +117,25 @@ def _member(config: ExecutorConfig, cluster: ClusterSettings, engine: Engine) ->
 
 
 def _open_app(
-    config: ExecutorConfig, cluster: ClusterSettings, engine: Engine, *, membership: Membership, quarantine: Quarantine
+    config: ExecutorConfig,
+    cluster: ClusterSettings,
+    engine: Engine,
+    *,
+    membership: Membership,
+    blobs: SharedBlobs,
+    quarantine: Quarantine,
 ) -> ExecutorApp:
     sight, clock, prefix = membership.sight, SystemClock(), desired_prefix(cluster.cluster)
-    blobs = SharedBlobs(open_objects(cluster.blobs), Blobs(config.cache_folder(), max_bytes=_MAX_FILE_BYTES))
 
     def records() -> Records:
         return Records(SnapshotReader(sight.desired, prefix))
 
     async def sweep() -> None:
-        models = await records().models()
         try:
-            await blobs.sweep_host(frozenset(model.sha256 for model in models))
+            await blobs.sweep_host(frozenset(model.sha256 for model in await records().models()))
+        except BettongError as error:
+            # An entry that cannot be read may name any of the files.
+            _log.warning("cache_not_swept", reason=error.message)
         except OSError as error:
             _log.warning("cache_not_swept", reason=error.strerror)
 

@@ -67,14 +67,14 @@ async def serve(
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(locked_data_folder(config.data))
         config.check_ports_free()
-        client = await stack.enter_async_context(entered(cluster, folder))
+        client, identity = await stack.enter_async_context(entered(cluster, folder))
         control = RpcServer(RpcSettings(config.host, config.control_port_or_next(), max_calls=config.max_control_calls))
         calls = DataPortCalls(asyncio.get_running_loop())
         engine = await stack.enter_async_context(_open_engine(config, cluster, control.address, calls))
         member = _member(cluster, engine, control.address)
         membership = await stack.enter_async_context(announced(client, cluster.cluster, member, folder=folder))
         app, sweeping = await stack.enter_async_context(
-            _opened_app(_Parts(config, cluster, folder, engine, membership))
+            _opened_app(_Parts(config, cluster, folder, engine, membership, identity))
         )
         view = SeenCluster(membership.sight, engine, name=cluster.cluster, member=member.name)
         place = Place(folder, control.address, view)
@@ -107,6 +107,8 @@ class _Parts:
     folder: Path
     engine: Engine
     membership: Membership
+    identity: str
+    """Of the cluster."""
 
 
 @contextlib.asynccontextmanager
@@ -149,7 +151,7 @@ async def _opened_app(parts: _Parts) -> AsyncIterator[tuple[App, Sweeping]]:
         followed = FollowedStore(store, lambda: sight.desired, desired_prefix(parts.cluster.cluster), clock)
         registry = Registry(followed, clock, shown=Records(LastKnown(followed)))
         folder = Blobs(parts.folder / "models", max_bytes=parts.config.max_model_bytes)
-        blobs = SharedBlobs(open_objects(parts.cluster.blobs), folder)
+        blobs = SharedBlobs(open_objects(parts.cluster.blobs), folder, owner=parts.identity)
         progress = Progress()
         reconciler = _reconciler(parts, registry, progress)
         app = App(

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from bettong_catalog.blob_store import BlobStore
 from bettong_catalog.blobs import Upload
@@ -13,7 +14,7 @@ from bettong_catalog.registry import Registry
 from bettong_domain.models import Framework, Model, ModelConfig, ModelId, ModelKey, Signature, check_config
 from bettong_domain.names import check_name
 from bettong_kit.clock import Clock
-from bettong_kit.errors import CoordinationLostError, InvalidArgumentError, InvalidModelError, NoSpaceError
+from bettong_kit.errors import BettongError, InvalidArgumentError, InvalidModelError, NoSpaceError
 from bettong_kit.logging import get_logger
 from bettong_serving.ports import ModelEngine
 
@@ -48,8 +49,8 @@ class ModelApp:
         self._engine = engine
         self._clock = clock
         self._max_bytes = max_bytes
-        # Keeping a file and entering it, or removing an entry and its file, must not overlap for one digest.
-        self._changing = asyncio.Lock()
+        self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """By digest: keeping a file and entering it, and removing it as nobody's, must not overlap."""
 
     async def upload(self, draft: ModelDraft, chunks: AsyncIterator[bytes]) -> Model:
         """Store a file as the next version of a model, after loading it once to check it.
@@ -100,9 +101,10 @@ class ModelApp:
             NotFoundError: There is none.
             InUseError: A pipeline uses it.
         """
-        async with self._changing:
-            deleted = await self._registry.delete_models(key)
-            await self._remove_unnamed({model.sha256 for model in deleted})
+        deleted = await self._registry.delete_models(key)
+        for sha256 in sorted({model.sha256 for model in deleted}):
+            async with self._lock(sha256):
+                await self._remove_unnamed(sha256)
         _log.info("models_deleted", model=key.name, versions=[model.key.version for model in deleted])
         return [model.key.version for model in deleted]
 
@@ -152,25 +154,30 @@ class ModelApp:
             created_ms=self._clock.epoch_ms(),
             runtime=f"{runtime} {version.get(runtime, '')}".strip(),
         )
-        async with self._changing:
+        async with self._lock(sha256):
             try:
                 await self._blobs.keep(upload, sha256)
                 entered = await self._registry.add_model(model)
             except BaseException:
                 # Shielded, so that a caller who left does not leave the file behind either.
-                await asyncio.shield(self._remove_unnamed({sha256}))
+                await asyncio.shield(self._remove_unnamed(sha256))
                 raise
         _log.info(
             "model_uploaded", model=draft.name, version=entered.key.version, sha256=sha256, bytes=upload.size_bytes
         )
         return entered
 
-    async def _remove_unnamed(self, digests: set[str]) -> None:
-        # What nobody can say that it is unnamed stays until the next sweep.
-        with contextlib.suppress(CoordinationLostError):
-            named = {model.sha256 for model in await self._registry.models()}
-            for sha256 in digests - named:
+    def _lock(self, sha256: str) -> asyncio.Lock:
+        """Return the lock of a digest, which lives for as long as somebody holds it or waits."""
+        return self._changing.setdefault(sha256, asyncio.Lock())
+
+    async def _remove_unnamed(self, sha256: str) -> None:
+        """Remove a file that no model names; what cannot be removed now, or may have a name, stays until the next sweep."""
+        try:
+            if all(model.sha256 != sha256 for model in await self._registry.models()):
                 await self._blobs.remove(sha256)
+        except BettongError as error:
+            _log.warning("file_not_removed", sha256=sha256, reason=error.message)
 
 
 @contextlib.contextmanager

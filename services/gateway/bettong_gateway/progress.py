@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection
 
 from bettong_domain.deployments import Deployment, DeploymentState, may_follow
-from bettong_kit.errors import UnavailableError
+from bettong_kit.errors import NotFoundError, UnavailableError
 
 
 class Progress:
@@ -74,21 +74,26 @@ class Progress:
             revision: The wish's; states of wishes before it are left out, one that came after it counts.
 
         Raises:
+            NotFoundError: The pipeline was deleted meanwhile.
             UnavailableError: The server stops before the wish has come to an end.
 
         Cancellation:
             Leaves nothing behind; the wish stays.
         """
         seen: Deployment | None = None
+        was_known = False
         while True:
             changed, latest = self._changed, self._latest.get(pipeline)
+            if was_known and latest is None:
+                raise NotFoundError(f"pipeline '{pipeline}' was deleted")
+            was_known = latest is not None
             if latest is not None and latest is not seen and latest.desired.revision >= revision:
                 seen = latest
                 yield latest
                 if latest.state.is_final:
                     return
             if self._is_closed:
-                raise UnavailableError("the server is stopping; the deployment goes on when it starts again")
+                raise UnavailableError("this server is stopping; ask again: the deployment goes on where one runs")
             if changed is self._changed:
                 await changed.wait()
 

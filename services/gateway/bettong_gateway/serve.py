@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bettong_catalog.blobs import CHUNK_BYTES
+from bettong_catalog.files import CHUNK_BYTES
 from bettong_domain.deployments import DeploymentState
 from bettong_domain.models import Framework, Model, ModelConfig, ModelKey
 from bettong_domain.pipelines import PipelineKey

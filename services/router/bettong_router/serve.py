@@ -54,7 +54,7 @@ async def serve(
     lifecycle = Lifecycle()
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(locked_data_folder(config.data))
-        client = await stack.enter_async_context(entered(cluster, folder))
+        client, _ = await stack.enter_async_context(entered(cluster, folder))
         engine = await stack.enter_async_context(_open_engine(config, cluster))
         listens = engine.status()
         member = Member(

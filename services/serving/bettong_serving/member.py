@@ -59,8 +59,8 @@ class Membership:
 
 
 @contextlib.asynccontextmanager
-async def entered(settings: ClusterSettings, folder: Path) -> AsyncIterator[EtcdClient]:
-    """Connect to the etcd of a cluster and make sure that it is the one that a data folder belongs to.
+async def entered(settings: ClusterSettings, folder: Path) -> AsyncIterator[tuple[EtcdClient, str]]:
+    """Connect to the etcd of a cluster and make sure that it is the one that a data folder belongs to; yield its identity, too.
 
     A cluster of the default name is made when it is not there; one of another name must be, so that a typo makes no second cluster.
 
@@ -75,7 +75,7 @@ async def entered(settings: ClusterSettings, folder: Path) -> AsyncIterator[Etcd
             await create_cluster(client, settings.cluster)
         identity = await find_cluster(client, settings.cluster, expected=_read(folder / _IDENTITY))
         _write(folder / _IDENTITY, identity)
-        yield client
+        yield client, identity
     finally:
         await client.close()
 

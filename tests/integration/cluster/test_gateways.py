@@ -16,8 +16,8 @@ from bettong_kit.errors import CoordinationRefusedError, MemberReplacedError
 
 async def test_two_gateways_are_one_control_plane(cluster: Cluster) -> None:
     """What is uploaded and deployed at one is there at the other; both say what is ready where."""
-    first, second = await cluster.gateway("g1"), await cluster.gateway("g2")
     await cluster.executor("e1")
+    first, second = await cluster.gateway("g1"), await cluster.gateway("g2")
     async with sdk(first) as one, sdk(second) as two:
         pipeline = await asyncio.to_thread(uploaded, one, "p")
         assert [model.name() for model in await asyncio.to_thread(two.list_models)] == ["p"]
@@ -92,8 +92,8 @@ async def test_a_deployment_that_fits_nowhere_says_what_is_short(cluster: Cluste
 @pytest.mark.slow
 async def test_a_gateway_without_a_router_waits_for_routers_that_know(cluster: Cluster) -> None:
     """What no router can pass on is not served; a router says by itself what it can."""
-    gateway = await cluster.gateway("g1", router_inside=False)
     await cluster.executor("e1")
+    gateway = await cluster.gateway("g1", router_inside=False)
     router = await cluster.router("r1")
     async with sdk(gateway) as client:
         pipeline = await asyncio.to_thread(uploaded, client, "p")
@@ -129,8 +129,8 @@ async def test_names_and_clusters_are_not_mistaken(cluster: Cluster) -> None:
 async def test_without_etcd_everything_goes_on_and_changes_wait(tmp_path: Path) -> None:
     """What is known can be read, with since when it is old; a change says that etcd is away; later all is as before."""
     async with etcd_cluster(tmp_path / "etcd") as etcd, around(etcd, tmp_path) as cluster:
-        gateway = await cluster.gateway("g1")
         await cluster.executor("e1")
+        gateway = await cluster.gateway("g1")
         async with sdk(gateway) as client:
             pipeline = await asyncio.to_thread(uploaded, client, "p")
             cluster.say("e1", PipelineKey("p", 1))

@@ -76,8 +76,8 @@ async def test_members_with_unknown_fields_are_members(cluster: Cluster) -> None
 
 async def test_a_report_with_unknown_fields_counts(cluster: Cluster) -> None:
     """What is ready in it is ready."""
-    gateway = await cluster.gateway("g1")
     await cluster.executor("e1")
+    gateway = await cluster.gateway("g1")
     async with sdk(gateway) as client:
         pipeline = await asyncio.to_thread(uploaded, client, "p")
         deploying = asyncio.create_task(asyncio.to_thread(pipeline.deploy))

@@ -136,6 +136,18 @@ async def test_a_removed_key_is_written_again(client: EtcdClient) -> None:
         await one.change(member(draining=True))
 
 
+async def test_a_change_that_had_no_time_is_said_by_the_next_beat(client: EtcdClient) -> None:
+    """Such as that it drains, while etcd elects a leader: whoever says it has little time, and the member beats on."""
+    observer, one = Observer(client, CLUSTER), Announcement(client, CLUSTER, member(), ttl_s=1)
+    await one.join()
+    async with one._changing:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await one.change(member(draining=True))
+    async with running(observer, one):
+        await until(observer, lambda members: bool(members.members) and members.members[0].draining)
+
+
 async def test_a_member_ends_whose_name_another_one_has(client: EtcdClient) -> None:
     """Its key was removed and a second process was quicker: the first stops, although its lease lives."""
     first, second = Announcement(client, CLUSTER, member(), ttl_s=2), Announcement(client, CLUSTER, member(), ttl_s=2)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bettong_catalog.blobs import CHUNK_BYTES, Blobs
+from bettong_catalog.blobs import Blobs
+from bettong_catalog.files import CHUNK_BYTES
 from bettong_kit.errors import InvalidArgumentError, NoSpaceError, NotFoundError
 
 CONTENT = b"model" * 1000

@@ -26,7 +26,7 @@ from bettong_executor.assigned import Assigner
 from bettong_executor.bringing_up import BringUp
 from bettong_executor.hosting import KEEP_S, LEAVE_S, Hosting
 from bettong_executor.quarantine import Quarantine
-from bettong_kit.errors import BettongError, UnavailableError
+from bettong_kit.errors import BettongError, InvalidArgumentError, UnavailableError
 from bettong_serving.loaded_models import LoadedModels
 
 INPUT, OUTPUT = TensorSpec("x", "FP32", (-1, 4)), TensorSpec("y", "FP32", (-1, 1))
@@ -53,11 +53,33 @@ class SlowFiles(LocalBlobStore):
         return await super().fetch(sha256)
 
 
+class SlowEngine(FakeEngine):
+    """Loads end when a test lets them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_load = asyncio.Event()
+        self.may_load.set()
+        self.loading = self.most_loading = 0
+
+    async def load_model(
+        self, model_id: str, path: Path, framework: Framework, mode: BatchMode | None, *, checked: bool = False
+    ) -> Signature:
+        """Wait until it may."""
+        self.loading += 1
+        self.most_loading = max(self.most_loading, self.loading)
+        try:
+            await self.may_load.wait()
+            return await super().load_model(model_id, path, framework, mode, checked=checked)
+        finally:
+            self.loading -= 1
+
+
 class Executor:
     """The executor `me` under test, and the cluster that it sees."""
 
     def __init__(self, folder: Path) -> None:
-        self.sight, self.engine, self.reports, self.clock = FakeSight(), FakeEngine(), FakeReports(), ManualClock()
+        self.sight, self.engine, self.reports, self.clock = FakeSight(), SlowEngine(), FakeReports(), ManualClock()
         self.registry = Registry(self.sight, self.clock)
         self.folder = folder / "models"
         self.files = SlowFiles(Blobs(self.folder, max_bytes=1 << 20))
@@ -281,10 +303,10 @@ async def test_what_may_pass_is_tried_again(executor: Executor) -> None:
     await executor.until_it_says(p="1 ready")
 
 
-async def test_a_file_that_is_no_model_fails_for_good(executor: Executor) -> None:
-    """Until somebody asks for it again."""
+async def test_a_file_that_cannot_be_loaded_is_tried_again(executor: Executor) -> None:
+    """It could be at its upload, so that something else may be missing here; not often, for it may be that it never can."""
     executor.files.may_fetch.clear()
-    key = await executor.deploy("p")
+    await executor.deploy("p")
     (file,) = executor.folder.iterdir()
     content = file.read_bytes()
     file.write_bytes(b"no model")
@@ -292,11 +314,47 @@ async def test_a_file_that_is_no_model_fails_for_good(executor: Executor) -> Non
     async with asyncio.timeout(5):
         while not executor.says().get("p 1", "").startswith("failed not a model"):
             await executor.settle()
-    await executor.after(1000)
-    assert executor.says()["p 1"].startswith("failed")
     file.write_bytes(content)
+    await executor.after(29)
+    assert executor.says()["p 1"].startswith("failed not a model")
+    await executor.after(1)
+    await executor.until_it_says(p="1 ready")
+
+
+async def test_a_chain_that_does_not_fit_fails_until_it_is_asked_for_again(executor: Executor) -> None:
+    """Time changes nothing about it."""
+    executor.engine.refuse["p"] = InvalidArgumentError("no such column")
+    key = await executor.deploy("p")
+    await executor.until_it_says(p="1 failed no such column")
+    del executor.engine.refuse["p"]
+    await executor.after(1000)
+    assert executor.says() == {"p 1": "failed no such column"}
     await executor.registry.wish(key, DeploymentConfig(replicas=1, labels=(("again", "1"),)))
     await executor.until_it_says(p="1 ready")
+
+
+def _stopped(wish: Desired) -> Desired:
+    return replace(wish, stopped=True)
+
+
+def _started(wish: Desired) -> Desired:
+    return replace(wish, stopped=False)
+
+
+async def test_a_load_waits_for_one_that_was_given_up_before_it_began(executor: Executor) -> None:
+    """Given up twice while the first one still ends: the third begins after it, not beside it."""
+    executor.engine.may_load.clear()
+    await executor.deploy("p")
+    await executor.settle()
+    for _ in range(2):
+        for wished in (_stopped, _started):
+            await executor.registry.change_wish("p", wished)
+            await executor.settle()
+    executor.engine.may_load.set()
+    await executor.until_it_says(p="1 ready")
+    await executor.settle()
+    assert [key.name for key in executor.engine.hosted] == ["p"]
+    assert executor.engine.most_loading == 1
 
 
 async def test_one_that_breaks_does_not_stop_the_others(executor: Executor) -> None:

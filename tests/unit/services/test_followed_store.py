@@ -115,7 +115,9 @@ class Watched:
 
 def lagging(etcd: Unreliable, clock: ManualClock) -> Gateway:
     """Return a gateway whose copy stays as it is now, because its watch was just lost."""
-    held = replace(etcd.desired, lost_since_ms=clock.epoch_ms(), lost_reason="refused")
+    held = replace(
+        etcd.desired, lost_since_ms=clock.epoch_ms(), lost_since_s=clock.monotonic_s(), lost_reason="refused"
+    )
     return gateway(etcd, clock, lambda: held)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from bettong_domain.deployments import Deployment, DeploymentConfig, DeploymentState, Desired
 from bettong_gateway.progress import Progress
-from bettong_kit.errors import UnavailableError
+from bettong_kit.errors import NotFoundError, UnavailableError
 
 STARTING, RUNNING, STOPPED = DeploymentState.STARTING, DeploymentState.RUNNING, DeploymentState.STOPPED
 
@@ -96,9 +96,26 @@ async def test_watchers_are_sent_away_when_the_server_stops() -> None:
     assert await _watch(progress, 1) == [(1, RUNNING)]
 
 
+@pytest.mark.parametrize("revision", [1, 2])
+async def test_watchers_of_a_pipeline_that_is_deleted_hear_so(revision: int) -> None:
+    """Also those whose wish was never seen, as when a stop and a deletion come in one batch."""
+    progress = Progress()
+    progress.report(_deployment(STARTING))
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(_deleted(progress, revision))
+        await asyncio.sleep(0)
+        progress.keep_only(())
+    assert watching.done()
+
+
+async def _deleted(progress: Progress, revision: int) -> None:
+    with pytest.raises(NotFoundError, match="'p' was deleted"):
+        await _watch(progress, revision)
+
+
 async def _sent_away(progress: Progress) -> list[DeploymentState]:
     seen = []
-    with pytest.raises(UnavailableError, match="goes on when it starts again"):
+    with pytest.raises(UnavailableError, match="goes on where one runs"):
         async for deployment in progress.watch("p", 1):
             seen.append(deployment.state)  # noqa: PERF401 - what came before the error counts
     return seen

@@ -13,10 +13,12 @@ from bettong_catalog.blobs import Blobs
 from bettong_catalog.folder_objects import FolderObjects
 from bettong_catalog.objects import ObjectInfo
 from bettong_catalog.shared_blobs import SharedBlobs
-from bettong_kit.errors import CorruptDataError, NotFoundError, UnavailableError
+from bettong_kit.errors import CorruptDataError, InUseError, NotFoundError, UnavailableError
 
 CONTENT = bytes(range(256)) * 20_000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
+US = "ours"
+"""Identity of the cluster."""
 DAY_S = 24 * 3600.0
 """Between two sweeps."""
 
@@ -61,6 +63,7 @@ class _Objects(FolderObjects):
 async def objects(tmp_path: Path) -> _Objects:
     """Open a store that has the file."""
     objects = _Objects(tmp_path / "shared")
+    await objects.create()
     file = tmp_path / "file"
     file.write_bytes(CONTENT)
     await objects.put(DIGEST, file)
@@ -68,7 +71,12 @@ async def objects(tmp_path: Path) -> _Objects:
 
 
 def _open(objects: _Objects, folder: Path) -> SharedBlobs:
-    return SharedBlobs(objects, Blobs(folder, max_bytes=1 << 30))
+    return SharedBlobs(objects, Blobs(folder, max_bytes=1 << 30), owner=US)
+
+
+async def _stored(objects: FolderObjects) -> list[str]:
+    """Return the names of all but the file that says whose the store is."""
+    return sorted(found.name for found in await objects.list() if found.name != "cluster")
 
 
 def _names(folder: Path) -> list[str]:
@@ -165,29 +173,29 @@ async def test_only_files_that_stay_unnamed_are_swept_from_the_store(
 ) -> None:
     """Another gateway may be about to enter a file that nothing names yet; how late it is by whose clock does not matter."""
     clock = ManualClock(epoch_ms=(await objects.info(DIGEST)).written_ms + round(off_by_s * 1000))
-    blobs = SharedBlobs(objects, Blobs(tmp_path / "a", max_bytes=1), clock)
+    blobs = SharedBlobs(objects, Blobs(tmp_path / "a", max_bytes=1 << 30), owner=US, clock=clock)
     await blobs.sweep(frozenset())
     clock.advance(DAY_S)
     await blobs.sweep(frozenset({DIGEST}))
     await blobs.sweep(frozenset())
-    assert [found.name for found in await objects.list()] == [DIGEST]
+    assert await _stored(objects) == [DIGEST]
     clock.advance(DAY_S)
     await blobs.sweep(frozenset())
-    assert await objects.list() == []
+    assert await _stored(objects) == []
 
 
 async def test_a_file_that_is_stored_again_is_not_the_one_that_was_seen(objects: _Objects, tmp_path: Path) -> None:
     """Somebody uploads once more, and is about to enter, what nobody has named for days."""
     clock = ManualClock()
-    blobs = SharedBlobs(objects, Blobs(tmp_path / "a", max_bytes=1), clock)
+    blobs = SharedBlobs(objects, Blobs(tmp_path / "a", max_bytes=1 << 30), owner=US, clock=clock)
     await blobs.sweep(frozenset())
     _written_again(tmp_path / "shared" / DIGEST)
     clock.advance(DAY_S)
     await blobs.sweep(frozenset())
-    assert [found.name for found in await objects.list()] == [DIGEST]
+    assert await _stored(objects) == [DIGEST]
     clock.advance(DAY_S)
     await blobs.sweep(frozenset())
-    assert await objects.list() == []
+    assert await _stored(objects) == []
 
 
 async def test_a_file_that_is_stored_again_during_a_sweep_stays(objects: _Objects, tmp_path: Path) -> None:
@@ -195,7 +203,7 @@ async def test_a_file_that_is_stored_again_during_a_sweep_stays(objects: _Object
     (tmp_path / "gone").write_bytes(b"gone")
     await objects.put("0" * 64, tmp_path / "gone")
     clock = ManualClock()
-    blobs = SharedBlobs(objects, Blobs(tmp_path / "a", max_bytes=1), clock)
+    blobs = SharedBlobs(objects, Blobs(tmp_path / "a", max_bytes=1 << 30), owner=US, clock=clock)
     await blobs.sweep(frozenset())
     clock.advance(DAY_S)
     listed = await objects.list()
@@ -203,7 +211,7 @@ async def test_a_file_that_is_stored_again_during_a_sweep_stays(objects: _Object
     _written_again(tmp_path / "shared" / DIGEST)
     objects.listed = listed
     await blobs.sweep(frozenset())
-    assert [found.name for found in await FolderObjects(tmp_path / "shared").list()] == [DIGEST]
+    assert await _stored(FolderObjects(tmp_path / "shared")) == [DIGEST]
 
 
 def _written_again(path: Path) -> None:
@@ -218,3 +226,43 @@ async def test_a_sweep_leaves_what_other_processes_write(objects: _Objects, tmp_
     (tmp_path / "a" / ("0" * 64)).write_bytes(b"unwanted")
     await blobs.sweep_host(frozenset())
     assert _names(tmp_path / "a") == ["young.part"]
+
+
+async def test_files_of_another_cluster_are_left_alone(objects: _Objects, tmp_path: Path) -> None:
+    """Whose store it is is written in it: a second cluster, or the same one after etcd was lost, keeps and sweeps nothing there."""
+    clock = ManualClock()
+    theirs = SharedBlobs(objects, Blobs(tmp_path / "b", max_bytes=1 << 30), owner="theirs", clock=clock)
+    await _open(objects, tmp_path / "a").sweep(frozenset({DIGEST}))
+    for _ in range(3):
+        with pytest.raises(
+            InUseError, match=r"of another cluster \(ours\); give this one \(theirs\) a place of its own with --blobs"
+        ):
+            await theirs.sweep(frozenset())
+        clock.advance(DAY_S)
+    with theirs.upload() as upload, pytest.raises(InUseError):
+        upload.write(b"model")
+        await theirs.keep(upload, upload.finish())
+    assert await _stored(objects) == [DIGEST]
+    assert (await theirs.fetch(DIGEST)).read_bytes() == CONTENT
+
+
+async def test_what_an_upload_left_behind_is_swept(objects: _Objects, tmp_path: Path) -> None:
+    """A gateway that was killed while it wrote to the store; one that still writes is left alone."""
+    clock = ManualClock()
+    blobs = SharedBlobs(objects, Blobs(tmp_path / "a", max_bytes=1 << 30), owner=US, clock=clock)
+    left, written = tmp_path / "shared" / "left.part", tmp_path / "shared" / "written.part"
+    left.write_bytes(b"half")
+    written.write_bytes(b"half")
+    await blobs.sweep(frozenset({DIGEST}))
+    clock.advance(DAY_S)
+    _written_again(written)
+    await blobs.sweep(frozenset({DIGEST}))
+    assert await _stored(objects) == [DIGEST, "written.part"]
+
+
+async def test_a_cache_that_cannot_be_used_is_named(objects: _Objects, tmp_path: Path) -> None:
+    """As when its disk is read-only, or somebody removed it."""
+    blobs = _open(objects, tmp_path / "a")
+    (tmp_path / "a").rmdir()
+    with pytest.raises(UnavailableError, match=r"fetched model files \(cache, .*\) cannot be used: No such file"):
+        await blobs.fetch(DIGEST)

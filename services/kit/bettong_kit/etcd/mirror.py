@@ -25,6 +25,8 @@ class Snapshot:
     entries: Mapping[str, KeyValue] = field(default_factory=lambda: MappingProxyType({}))
     lost_since_ms: int | None = None
     """Wall-clock time since which etcd does not answer, for people; None while it does."""
+    lost_since_s: float = 0.0
+    """The same by the clock that never goes back, to measure with."""
     lost_reason: str = ""
     restored: int = 0
     """How often etcd came back with an older history, as after a restore from a backup."""
@@ -147,7 +149,8 @@ class Mirror:
     def _lose(self, reason: str) -> None:
         if self.snapshot.lost_since_ms is None:
             _log.warning("coordination_lost", prefix=self._prefix, reason=reason)
-            self._publish(replace(self.snapshot, lost_since_ms=self._clock.epoch_ms(), lost_reason=reason))
+            since_ms, since_s = self._clock.epoch_ms(), self._clock.monotonic_s()
+            self._publish(replace(self.snapshot, lost_since_ms=since_ms, lost_since_s=since_s, lost_reason=reason))
 
     def _publish(self, snapshot: Snapshot) -> None:
         if self.snapshot.lost_since_ms is not None and snapshot.lost_since_ms is None:

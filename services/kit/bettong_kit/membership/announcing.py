@@ -68,7 +68,7 @@ class Announcement:
 
     @property
     def held(self) -> bool:
-        """Whether the lease certainly lives, by our own clock: what a member that was paused must ask before it answers."""
+        """Whether the lease certainly lives, by our own clock."""
         return self._clock.monotonic_s() < self._held_until_s
 
     @property
@@ -113,10 +113,12 @@ class Announcement:
                     # All members may have lost theirs at once.
                     await asyncio.sleep(self._jitter.uniform(0, min(1.0, self._ttl_s / _BEATS)))
                     await self.join()
-                elif await self._is_forgotten():
+                elif await self._is_to_be_written():
                     _log.warning("member_key_lost", role=self.member.role, member=self.member.name)
                     await self._rejoin()
                 self.lost_since_ms = None
+            except TimeoutError:
+                self._lose(CoordinationLostError("etcd answers beats, but no reads"))
             except (CoordinationLostError, CoordinationRefusedError, NotFoundError) as error:
                 # Also when we are not let in any more: what serves goes on, and the lease ends by itself.
                 self._lose(error)
@@ -126,10 +128,13 @@ class Announcement:
 
         Raises:
             MemberReplacedError: The name is not ours any more.
-            CoordinationLostError: etcd does not answer; `run` does not repeat it, the next `join` does.
+            CoordinationLostError: etcd does not answer; the next beat says it.
+
+        Cancellation:
+            The next beat says it.
         """
+        self.member = replace(member, started=self.member.started, epoch=self.member.epoch)
         async with self._changing:
-            self.member = replace(member, started=self.member.started, epoch=self.member.epoch)
             await self._write(self._revision)
 
     async def leave(self) -> None:
@@ -141,11 +146,17 @@ class Announcement:
                     await self._client.revoke(lease)
         _log.info("member_left", role=self.member.role, member=self.member.name)
 
-    async def _is_forgotten(self) -> bool:
-        """Return whether our key is gone although our lease lives: somebody removed it, or has our name instead."""
-        async with self._changing:
+    async def _is_to_be_written(self) -> bool:
+        """Return whether our key is not what it should be although our lease lives.
+
+        Somebody removed it or has our name instead, or a change of ours did not get there.
+
+        Raises:
+            TimeoutError: There is no time to wait for that before the next beat.
+        """
+        async with asyncio.timeout(self._ttl_s / _BEATS), self._changing:
             found = await self._client.get(self._key)
-        return found is None or found.lease != self._lease
+        return found is None or found.lease != self._lease or found.value != to_json(self.member)
 
     async def _rejoin(self) -> None:
         """Write the key again under the lease that there is."""
