@@ -48,7 +48,7 @@ def clocks_differ(tested: TestedCluster) -> bool:
 
 
 async def test_clocks_that_are_days_apart_change_nothing(tmp_path: Path) -> None:
-    """Swaps through gateways with different clocks are in order, kills cost no request, and no model file is taken for an old one."""
+    """Swaps through gateways with different clocks are in order, and kills cost no request."""
     number, library = seed(), faking_library()
     choose = random.Random(number)
     async with cluster(tmp_path / "c", gateways=2) as tested:
