@@ -16,7 +16,7 @@ from bettong_gateway.cluster_routes import Route, Routes
 from bettong_gateway.good_versions import GoodVersions
 from bettong_gateway.progress import Progress
 from bettong_kit.clock import Clock
-from bettong_kit.errors import BettongError
+from bettong_kit.errors import BettongError, NotFoundError
 from bettong_kit.logging import get_logger
 from bettong_serving.following import follow
 from bettong_serving.forwarding import Forwarding
@@ -87,8 +87,10 @@ class ClusterReconciler:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_RESTORE_S):
                 for wish in list(self._forwarding.wishes):
-                    async for _ in self._progress.watch(wish.pipeline, wish.revision):
-                        pass
+                    # One that is deleted meanwhile needs nothing.
+                    with contextlib.suppress(NotFoundError):
+                        async for _ in self._progress.watch(wish.pipeline, wish.revision):
+                            pass
 
     def _pause_s(self) -> float:
         return _LOOK_EVERY_S if self._forwarding.seen.gone else _SELDOM_S

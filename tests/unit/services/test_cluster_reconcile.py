@@ -40,6 +40,7 @@ class Gateway:
     deployments: DeploymentApp
     progress: Progress
     reports: FakeReports
+    reconciler: ClusterReconciler
 
     async def make(self, name: str, version: int) -> PipelineKey:
         """Make a pipeline version of one model."""
@@ -94,7 +95,7 @@ async def gateway(*, through_routers: bool = False) -> AsyncIterator[Gateway]:
     running = asyncio.create_task(reconciler.run())
     try:
         await reconciler.restore()
-        yield Gateway(sight, engine, registry, deployments, progress, reports)
+        yield Gateway(sight, engine, registry, deployments, progress, reports, reconciler)
         assert not running.done(), running.exception()
     finally:
         running.cancel()
@@ -304,6 +305,25 @@ async def test_deleted_pipelines_are_forgotten() -> None:
         await g.registry.delete_pipelines(key)
         await when(lambda: g.progress.get("p") is None)
         assert "p" not in g.engine.unavailable
+
+
+async def test_a_gateway_starts_although_a_pipeline_is_deleted_meanwhile() -> None:
+    """Stopped and deleted in one batch while it is waited for: there is nothing to restore, and the others are waited for."""
+    async with gateway() as g:
+        g.sight.join("executor", "e1")
+        keys = [await g.make(name, 1) for name in ("p", "q")]
+        for key in keys:
+            await g.wish(key)
+        await g.until(STARTING, reason="e1")
+        starting = asyncio.create_task(g.reconciler.restore())
+        await asyncio.sleep(0)
+        await g.registry.change_wish("p", lambda wish: replace(wish, stopped=True))
+        await g.registry.delete_pipelines(keys[0])
+        await when(lambda: g.progress.get("p") is None)
+        assert not starting.done()
+        g.sight.say("executor", "e1", q="1 ready")
+        async with asyncio.timeout(5):
+            await starting
 
 
 @pytest.mark.parametrize("stopped", [True, False])
