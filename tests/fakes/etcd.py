@@ -5,7 +5,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 from networks import Network
 
+from bettong._cluster import plan
 from bettong_kit.errors import BettongError
 from bettong_kit.etcd.client import EtcdClient
 from bettong_kit.etcd.pb import rpc_pb2, rpc_pb2_grpc
@@ -185,9 +185,5 @@ async def emptied_client(settings: EtcdSettings) -> AsyncIterator[EtcdClient]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on; all are held until all are known."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    """Return ports that nobody listens on, and that no connection is given while whoever has one is restarted."""
+    return plan.free_ports("127.0.0.1", count)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import socket
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from bettong._cluster.child import ChildPlan
 from bettong_executor.memory import memory_bytes
 from bettong_kit.addresses import check_free
-from bettong_kit.errors import ConfigError
+from bettong_kit.errors import AddressInUseError, ConfigError
 from bettong_kit.membership.settings import ClusterSettings
 
 CLUSTER = "local"
@@ -20,7 +21,8 @@ PORTS_APART = 10
 PROGRAM = (sys.executable, "-m", "bettong")
 _PORTS = 3
 """Of a gateway: data, control, metrics."""
-_MAX_PORT = 65_535
+_FIRST_PORT, _MAX_PORT = 10_000, 65_535
+_USUAL_FIRST_GIVEN = 32_768
 _MAX_MEMBERS = 64
 _NOT_INHERITED = frozenset({"BETTONG_CONFIG", "BETTONG_HOST", "BETTONG_DATA", "BETTONG_DATA_PORT"})
 """Variables that mean the cluster as a whole, or would mean the same for all members; they get flags instead."""
@@ -143,9 +145,26 @@ def _environment() -> dict[str, str]:
 
 
 def free_ports(host: str, count: int) -> list[int]:
-    """Return ports that nobody listens on; all are held until all are known."""
+    """Return ports that nobody listens on, for those who may end and come back to theirs; all are held until all are known.
+
+    They are not of those that the system gives to connections, one of which could have it meanwhile.
+    """
+    first_given = _first_given_port()
+    ports = range(_FIRST_PORT, first_given if first_given > 2 * _FIRST_PORT else _MAX_PORT + 1)
+    found: list[int] = []
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((host, 0))
-        return [each.getsockname()[1] for each in sockets]
+        for port in random.SystemRandom().sample(ports, len(ports)):
+            with contextlib.suppress(OSError):
+                stack.enter_context(socket.socket()).bind((host, port))
+                found.append(port)
+            if len(found) == count:
+                return found
+    raise AddressInUseError(f"there are no {count} free ports on {host} from {ports.start} to {ports.stop - 1}")
+
+
+def _first_given_port() -> int:
+    """Return where the ports begin that connections are given (ip(7), ip_local_port_range)."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return _USUAL_FIRST_GIVEN

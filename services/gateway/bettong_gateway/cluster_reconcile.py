@@ -114,7 +114,7 @@ class ClusterReconciler:
         self._reports.publish(desired.revision, dict.fromkeys(self._routes.served(), Running(ReplicaState.READY)))
         for wish, served in zip(wishes, decisions, strict=True):
             self._tell(wish, _failed(served, failures[wish.pipeline]) if wish.pipeline in failures else served)
-        self._progress.keep_only({wish.pipeline for wish in wishes})
+        self._progress.keep_only({wish.pipeline for wish in wishes}, desired.revision)
         self._looked.set()
 
     def _decisions(self, wishes: Sequence[Desired]) -> list[Served]:

@@ -18,6 +18,8 @@ class Progress:
         self._held: set[str] = set()
         self._changed = asyncio.Event()
         self._is_closed = False
+        self._copied: tuple[int, Collection[str]] | None = None
+        """Up to which revision wishes were read, and of which pipelines there are some; None where nothing lags."""
 
     def close(self) -> None:
         """Send watchers away: nobody makes wishes come true any more."""
@@ -57,10 +59,12 @@ class Progress:
         """Wait until something is reported."""
         await self._changed.wait()
 
-    def keep_only(self, pipelines: Collection[str]) -> None:
-        """Drop what is known of all other pipelines."""
+    def keep_only(self, pipelines: Collection[str], revision: int) -> None:
+        """Drop what is known of all pipelines but those that a copy of all wishes up to a revision has, and say that it has these."""
         for pipeline in self._latest.keys() - set(pipelines):
             self.forget(pipeline)
+        self._copied = revision, pipelines
+        self._wake_watchers()
 
     def get(self, pipeline: str) -> Deployment | None:
         """Return the newest state, or None if nothing was reported."""
@@ -84,7 +88,7 @@ class Progress:
         was_known = False
         while True:
             changed, latest = self._changed, self._latest.get(pipeline)
-            if was_known and latest is None:
+            if latest is None and self._is_deleted(pipeline, revision, was_known=was_known):
                 raise NotFoundError(f"pipeline '{pipeline}' was deleted")
             was_known = latest is not None
             if latest is not None and latest is not seen and latest.desired.revision >= revision:
@@ -101,6 +105,13 @@ class Progress:
         """Return the version that answers now, 0 if none."""
         latest = self._latest.get(pipeline)
         return latest.serving_version if latest and latest.state is not DeploymentState.STOPPED else 0
+
+    def _is_deleted(self, pipeline: str, revision: int, *, was_known: bool) -> bool:
+        """Return whether nothing is known of a wish because its pipeline is gone, and not because it is yet to come."""
+        if self._copied is None:
+            return was_known
+        copied_revision, pipelines = self._copied
+        return revision <= copied_revision and pipeline not in pipelines
 
     def _wake_watchers(self) -> None:
         # Each event is set once and replaced, so that a watcher which looked before cannot miss it.

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bettong._cluster import etcd
-from bettong._cluster.plan import ClusterPlan
+from bettong._cluster.plan import ClusterPlan, free_ports
 from bettong._cluster.screen import Screen, readable, showing
 from bettong._cluster.state import (
     ChildStatus,
@@ -56,6 +56,12 @@ def test_gateways_stand_ten_ports_apart_unless_any_will_do() -> None:
         ]
     ports = [port for each in ClusterPlan(gateways=3, port=0).gateway_ports() for port in each]
     assert len(set(ports)) == 9
+
+
+def test_ports_of_members_are_none_that_a_connection_is_given() -> None:
+    """A gateway that was killed comes back to its port: nobody may have got it meanwhile."""
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    assert not [port for port in free_ports("127.0.0.1", 50) if first <= port <= last]
 
 
 def test_a_taken_port_is_named() -> None:

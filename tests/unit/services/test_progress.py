@@ -96,16 +96,40 @@ async def test_watchers_are_sent_away_when_the_server_stops() -> None:
     assert await _watch(progress, 1) == [(1, RUNNING)]
 
 
-@pytest.mark.parametrize("revision", [1, 2])
-async def test_watchers_of_a_pipeline_that_is_deleted_hear_so(revision: int) -> None:
-    """Also those whose wish was never seen, as when a stop and a deletion come in one batch."""
+async def test_watchers_of_a_pipeline_that_is_deleted_hear_so() -> None:
+    """Also one whose wish was never seen, as when a stop and a deletion come in one batch, and one that comes after it."""
     progress = Progress()
     progress.report(_deployment(STARTING))
     async with asyncio.TaskGroup() as tasks:
-        watching = tasks.create_task(_deleted(progress, revision))
+        for revision in (1, 2):
+            tasks.create_task(_deleted(progress, revision))
         await asyncio.sleep(0)
-        progress.keep_only(())
-    assert watching.done()
+        progress.keep_only((), 3)
+    await _deleted(progress, 2)
+
+
+async def test_a_wish_that_is_yet_to_be_seen_is_not_deleted() -> None:
+    """The pipeline was deleted elsewhere and made again: the copy has the deletion, and not yet what was wished since."""
+    progress = Progress()
+    progress.report(_deployment(RUNNING))
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(_watch(progress, 5))
+        await asyncio.sleep(0)
+        progress.keep_only((), 3)
+        await asyncio.sleep(0)
+        progress.report(_deployment(RUNNING, revision=5))
+        progress.keep_only({"p"}, 5)
+    assert watching.result() == [(5, RUNNING)]
+
+
+async def test_in_one_process_what_is_forgotten_was_deleted() -> None:
+    """Nothing lags there."""
+    progress = Progress()
+    progress.report(_deployment(STARTING))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_deleted(progress, 2))
+        await asyncio.sleep(0)
+        progress.forget("p")
 
 
 async def _deleted(progress: Progress, revision: int) -> None:
