@@ -59,6 +59,7 @@ class Cluster:
     name: str
     stack: contextlib.AsyncExitStack
     executors: dict[str, Membership] = field(default_factory=dict)
+    gateways: list[Started] = field(default_factory=list)
 
     def settings(self, name: str) -> ClusterSettings:
         """Return who a member is."""
@@ -70,7 +71,9 @@ class Cluster:
         config = GatewayConfig(
             data=self.folder / name, data_port=0, lanes=1, drain_timeout_s=5, router_inside=router_inside
         )
-        return await self._started(lambda stop, ready: gateways.serve(config, self.settings(name), stop, ready))
+        started = await self._started(lambda stop, ready: gateways.serve(config, self.settings(name), stop, ready))
+        self.gateways.append(started)
+        return started
 
     async def router(self, name: str) -> Started:
         """Start a router."""
@@ -108,13 +111,16 @@ class Cluster:
         self.say(name, key)
 
     async def executor(self, name: str, address: str = "127.0.0.1:1") -> None:
-        """Announce an executor; gateways that are there may see it a moment later."""
+        """Announce an executor, and have the gateways see it: what is deployed before they do has no executor."""
         member = Member("executor", name, address, "1", {"lanes": 2})
         membership = await self.stack.enter_async_context(announced(self.client, self.name, member))
         for coroutine in membership.tasks():
             task = asyncio.create_task(coroutine)
             self.stack.push_async_callback(_cancelled, task)
         self.executors[name] = membership
+        for gateway in self.gateways:
+            if not gateway.task.done():
+                await _until_seen(gateway, name)
 
     def say(self, name: str, *keys: PipelineKey) -> None:
         """Have an executor say that it runs these."""
@@ -129,6 +135,15 @@ class Cluster:
         if task.done():
             task.result()
         return Started(ready.result().data, stop, task)
+
+
+async def _until_seen(gateway: Started, executor: str) -> None:
+    async with sdk(gateway) as client:
+
+        async def is_seen() -> bool:
+            return executor in {each.name for each in (await asyncio.to_thread(client.members)).members}
+
+        await until(is_seen)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
