@@ -61,7 +61,7 @@ class FollowedStore:
         Raises:
             CoordinationLostError: etcd does not answer; says whether the transaction may have happened.
         """
-        async with self._asking("; the change may have happened"):
+        async with self._asking(is_change=True):
             revision = await self._store.commit(transaction)
         self._note(transaction, revision)
         return revision
@@ -83,21 +83,21 @@ class FollowedStore:
         return SnapshotReader(replace(snapshot, entries=MappingProxyType(entries)), self._prefix)
 
     @contextlib.asynccontextmanager
-    async def _asking(self, otherwise: str = "") -> AsyncIterator[None]:
-        """Ask etcd, unless it has been away for long, and for a time that has an end."""
+    async def _asking(self, *, is_change: bool = False) -> AsyncIterator[None]:
+        """Ask etcd, unless it has been away for long, and for a time that has an end; say what became of a change."""
         snapshot = self._snapshot()
         is_lost = snapshot.lost_since_ms is not None
         away_s = self._clock.monotonic_s() - snapshot.lost_since_s if is_lost else 0.0
         if away_s > _ELECTION_S:
-            raise CoordinationLostError(
-                f"etcd has not answered for {away_s:.0f} s, nothing was changed: {snapshot.lost_reason}"
-            )
+            unchanged = ", nothing was changed" if is_change else ""
+            raise CoordinationLostError(f"etcd has not answered for {away_s:.0f} s{unchanged}: {snapshot.lost_reason}")
         try:
             # Also the time that changes before this one take, which wait for etcd as well.
             async with asyncio.timeout(_ASKED_S):
                 yield
         except TimeoutError as error:
-            raise CoordinationLostError(f"etcd did not answer within {_ASKED_S:g} s{otherwise}") from error
+            unknown = "; the change may have happened" if is_change else ""
+            raise CoordinationLostError(f"etcd did not answer within {_ASKED_S:g} s{unknown}") from error
 
     def _note(self, transaction: Transaction, revision: int) -> None:
         """Remember a change until the copy has it."""

@@ -216,6 +216,10 @@ async def test_nobody_is_told_by_a_copy_that_something_is_not_there(etcd: Unreli
     clock.advance(4)
     with pytest.raises(CoordinationLostError, match="etcd has not answered for 4 s"):
         await behind.deployments.get("p")
+    with pytest.raises(
+        CoordinationLostError, match=r"^etcd has not answered for 4 s: refused; it was not there before$"
+    ):
+        await behind.shown.model(uploaded.key)
 
 
 async def test_what_a_gateway_has_changed_itself_is_shown(etcd: Unreliable) -> None:
