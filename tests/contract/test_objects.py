@@ -1,13 +1,17 @@
 """What every object store must do."""
 
+import io
+import threading
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO, ClassVar
 
 import pytest
 from fakes.buckets import s3_bucket, s3_server
 
 from bettong_catalog.files import CHUNK_BYTES
+from bettong_catalog.folder_objects import FolderObjects
 from bettong_catalog.object_stores import open_objects
 from bettong_catalog.objects import ObjectStore
 from bettong_kit.errors import ConfigError, NotFoundError, UnavailableError
@@ -153,6 +157,34 @@ async def test_a_put_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError):
         await objects.put("a", tmp_path)
     assert list((tmp_path / "shared").iterdir()) == []
+
+
+class _Share(type(Path())):  # type: ignore[misc]
+    """A folder that notes on which threads its files are opened and closed."""
+
+    threads: ClassVar[list[int]] = []
+
+    def open(self, mode: str = "r", *_: object, **__: object) -> BinaryIO:
+        self.threads.append(threading.get_ident())
+        return _ShareFile(self, mode)
+
+
+class _ShareFile(io.FileIO):
+    def close(self) -> None:
+        if not self.closed:
+            _Share.threads.append(threading.get_ident())
+        super().close()
+
+
+async def test_a_slow_share_holds_up_nothing_else(tmp_path: Path, file: Path) -> None:
+    """Its files are neither opened nor closed on the event loop, nor when a reader goes away."""
+    objects = FolderObjects(_Share(tmp_path))
+    await objects.put("a", file)
+    pieces = objects.read("a")
+    assert await anext(pieces) == CONTENT[:CHUNK_BYTES]
+    await pieces.aclose()  # type: ignore[attr-defined]
+    assert len(_Share.threads) == 4
+    assert threading.get_ident() not in _Share.threads
 
 
 @pytest.mark.parametrize("url", ["gs://bucket", "file://relative", "/folder", ""])

@@ -6,6 +6,7 @@ import errno
 import secrets
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
+from typing import BinaryIO, Literal
 
 from bettong_catalog.files import CHUNK_BYTES, TEMPORARY, is_full, sync, sync_folder
 from bettong_catalog.objects import ObjectInfo, missing
@@ -37,10 +38,7 @@ class FolderObjects:
         """Keep a copy of a file; see `ObjectStore.put`."""
         temporary = self._folder / f"{secrets.token_hex(16)}{TEMPORARY}"
         try:
-            with (
-                await asyncio.to_thread(file.open, "rb") as source,
-                await asyncio.to_thread(temporary.open, "xb") as target,
-            ):
+            async with _opened(file, "rb") as source, _opened(temporary, "xb") as target:
                 while chunk := await asyncio.to_thread(source.read, CHUNK_BYTES):
                     await asyncio.to_thread(target.write, chunk)
                 await asyncio.to_thread(sync, target)
@@ -54,7 +52,7 @@ class FolderObjects:
     async def read(self, name: str, *, offset: int = 0) -> AsyncIterator[bytes]:
         """Yield a file from a position on; see `ObjectStore.read`."""
         try:
-            with await asyncio.to_thread((self._folder / name).open, "rb") as file:
+            async with _opened(self._folder / name, "rb") as file:
                 file.seek(offset)
                 while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
                     yield chunk
@@ -90,6 +88,16 @@ class FolderObjects:
         if is_full(error):
             return NoSpaceError(f"no space left in {self.url}; nothing was stored")
         return UnavailableError(f"{self.url} cannot be used: {error.strerror}")
+
+
+@contextlib.asynccontextmanager
+async def _opened(path: Path, mode: Literal["rb", "xb"]) -> AsyncIterator[BinaryIO]:
+    """Open a file and close it at the end, neither on the event loop: a share may take its time for both."""
+    file = await asyncio.to_thread(lambda: path.open(mode))
+    try:
+        yield file
+    finally:
+        await asyncio.to_thread(file.close)
 
 
 def _rename(temporary: Path, target: Path) -> None:
