@@ -14,6 +14,8 @@ from fakes.etcd import etcd_cluster
 from fakes.processes import ServerProcess, server_process
 
 import bettong
+from bettong.v1 import models_pb2
+from bettong_catalog.shared import desired_prefix
 from bettong_kit.membership.members import Member, from_entry, members_prefix
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
@@ -135,6 +137,19 @@ async def test_a_damaged_file_is_told_and_repaired(cluster: Cluster) -> None:
 
             await until(runs)
             assert await ask(pipeline) == 10.0
+
+
+async def test_a_model_that_cannot_be_read_hurts_no_other(cluster: Cluster) -> None:
+    """As one that a newer version entered: executors become ready and run the others, and remove no file that it may name."""
+    gateway = await cluster.gateway("g1")
+    async with sdk(gateway) as client:
+        unknown = models_pb2.Model(framework=99)  # type: ignore[arg-type]
+        await cluster.client.put(f"{desired_prefix(cluster.name)}models/new/0000000001", unknown.SerializeToString())
+        async with executor(cluster, "e1") as process:
+            line = await process.until("cache_not_swept")
+            assert "models/new/0000000001 cannot be read; something else, or a newer version" in str(line["reason"])
+            await process.until("ready")
+            assert await ask(await serve(client, "p")) == 10.0
 
 
 async def test_without_etcd_executors_answer_and_stop(tmp_path: Path) -> None:
