@@ -12,8 +12,6 @@ from bettong_serving.following import follow
 from bettong_serving.reporting import Reports
 from bettong_serving.sight import Sight
 
-_SELDOM_S = 60.0
-
 
 class ExecutorApp:
     """Runs what is assigned. `run` is its one task."""
@@ -55,7 +53,7 @@ class ExecutorApp:
             Loads are given up; what is hosted is hosted on.
         """
         async with asyncio.TaskGroup() as tasks:
-            await follow(self._sight, partial(self._look, tasks), pause_s=self._pause_s, clock=self._clock)
+            await follow(self._sight, partial(self._look, tasks), pause_s=self._hosting.pause_s, clock=self._clock)
 
     async def ready(self) -> None:
         """Wait until it is known what is assigned, and said that it is being brought up."""
@@ -73,9 +71,6 @@ class ExecutorApp:
         self._left.set()
         self._hosting.leave()
         self._reports.publish(self._sight.desired.revision, self._hosting.running())
-
-    def _pause_s(self) -> float:
-        return min(_SELDOM_S, self._hosting.pause_s())
 
     async def _look(self, tasks: asyncio.TaskGroup) -> None:
         if self._left.is_set():

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from bettong_catalog.blobs import Blobs
@@ -30,20 +29,12 @@ from bettong_kit.membership.settings import ClusterSettings
 from bettong_serving.data_folder import locked_data_folder
 from bettong_serving.engine import Engine, engine_version, record_crashes, set_engine_log_level
 from bettong_serving.loaded_models import LoadedModels
-from bettong_serving.member import Membership, announced, entered, place_of, run_until
+from bettong_serving.member import Addresses, Membership, announced, entered, place_of, run_until
 from bettong_serving.ports import Links
 
 _log = get_logger("serve")
 _MAX_FILE_BYTES = 1 << 62
 """Whoever stores a file decides how long it may be."""
-
-
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where an executor listens, each as `host:port`."""
-
-    data: str
-    metrics: str
 
 
 async def serve(

@@ -7,19 +7,15 @@ import sys
 from bettong_gateway.config import GatewayConfig, load_config
 from bettong_gateway.serve import serve
 from bettong_gateway.server_app import Addresses
-from bettong_kit.errors import BettongError
-from bettong_kit.lifecycle import stop_on_signals
+from bettong_kit.lifecycle import run_service
 from bettong_kit.logging import get_logger
 
 _log = get_logger("main")
 _ETCD_VARIABLE = "BETTONG_ETCD"
 
 
-async def run() -> None:
-    """Serve until a signal comes."""
-    stop = asyncio.Event()
-    with stop_on_signals(stop):
-        await (_serve_member(stop) if os.environ.get(_ETCD_VARIABLE) else serve(load_config({}), stop, _announce))
+async def _serve(stop: asyncio.Event) -> None:
+    await (_serve_member(stop) if os.environ.get(_ETCD_VARIABLE) else serve(load_config({}), stop, _announce))
 
 
 async def _serve_member(stop: asyncio.Event) -> None:
@@ -35,15 +31,5 @@ def _announce(addresses: Addresses) -> None:
     _log.info("ready", data=addresses.data, control=addresses.control, metrics=addresses.metrics)
 
 
-def main() -> int:
-    """Return the exit code: 1 when it could not start."""
-    try:
-        asyncio.run(run())
-    except BettongError as error:
-        _log.error("start_failed", reason=error.message)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_service(_serve))

@@ -24,9 +24,6 @@ from bettong_serving.reporting import Reports
 from bettong_serving.sight import Sight
 
 _log = get_logger("reconcile")
-_LOOK_EVERY_S = 1.0
-"""How often is looked while those that are gone are kept."""
-_SELDOM_S = 60.0
 _RESTORE_S = 10.0
 """How long a gateway that starts waits for executors that are loading before it says that it is ready."""
 _RUNNING, _STOPPED = DeploymentState.RUNNING, DeploymentState.STOPPED
@@ -79,7 +76,7 @@ class ClusterReconciler:
         """
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._good_versions.run(), name="note good versions")
-            await follow(self._sight, self._look, pause_s=self._pause_s, clock=self._clock)
+            await follow(self._sight, self._look, pause_s=self._forwarding.pause_s, clock=self._clock)
 
     async def restore(self) -> None:
         """Wait until everything that is wished for serves, or cannot for the moment; `run` does the work meanwhile."""
@@ -91,9 +88,6 @@ class ClusterReconciler:
                     with contextlib.suppress(NotFoundError):
                         async for _ in self._progress.watch(wish.pipeline, wish.revision):
                             pass
-
-    def _pause_s(self) -> float:
-        return _LOOK_EVERY_S if self._forwarding.seen.gone else _SELDOM_S
 
     async def _look(self) -> None:
         """Make one pass: first where calls go, then what is served, then what is said about it."""

@@ -5,8 +5,10 @@ import contextlib
 import enum
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 
+from bettong_kit.errors import BettongError
 from bettong_kit.logging import get_logger
 
 _log = get_logger("lifecycle")
@@ -67,3 +69,23 @@ def stop_on_signals(stop: asyncio.Event, exit_now: Callable[[int], object] = os.
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
+
+
+def run_service(serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> int:
+    """Run a service in this process until a signal comes; return its exit code, which is 1 when it could not start.
+
+    Args:
+        serve: Serves until its event is set.
+    """
+    try:
+        asyncio.run(_until_signal(serve))
+    except BettongError as error:
+        _log.error("start_failed", reason=error.message)
+        return 1
+    return 0
+
+
+async def _until_signal(serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    stop = asyncio.Event()
+    with stop_on_signals(stop):
+        await serve(stop)

@@ -14,9 +14,6 @@ from bettong_serving.reporting import Reports
 from bettong_serving.sight import Sight
 
 _log = get_logger("router")
-_LOOK_EVERY_S = 1.0
-"""How often is looked while those that are gone are kept."""
-_SELDOM_S = 60.0
 
 
 class RouterApp:
@@ -35,14 +32,11 @@ class RouterApp:
         Cancellation:
             Calls go on by the last table.
         """
-        await follow(self._sight, self._look, pause_s=self._pause_s, clock=self._clock)
+        await follow(self._sight, self._look, pause_s=self._forwarding.pause_s, clock=self._clock)
 
     async def ready(self) -> None:
         """Wait until there is a table."""
         await self._looked.wait()
-
-    def _pause_s(self) -> float:
-        return _LOOK_EVERY_S if self._forwarding.seen.gone else _SELDOM_S
 
     async def _look(self) -> None:
         desired = self._sight.desired

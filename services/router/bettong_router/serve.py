@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 
 from bettong_catalog.shared import desired_prefix
 from bettong_kit.clock import SystemClock
@@ -16,19 +15,11 @@ from bettong_router.config import RouterConfig
 from bettong_serving.data_folder import locked_data_folder
 from bettong_serving.engine import Engine, engine_version, set_engine_log_level
 from bettong_serving.forwarding import Forwarding
-from bettong_serving.member import NOTICE_S, Membership, announced, entered, place_of, run_until
+from bettong_serving.member import NOTICE_S, Addresses, Membership, announced, entered, place_of, run_until
 from bettong_serving.ports import Links
 
 _log = get_logger("serve")
 ROLE = "router"
-
-
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where a router listens, each as `host:port`."""
-
-    data: str
-    metrics: str
 
 
 async def serve(

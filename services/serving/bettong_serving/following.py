@@ -9,6 +9,8 @@ from bettong_kit.logging import get_logger
 from bettong_serving.sight import Sight
 
 _log = get_logger("cluster")
+_SELDOM_S = 60.0
+"""How often it looks when nothing is due and nothing is heard."""
 
 
 async def follow(
@@ -22,10 +24,10 @@ async def follow(
     Args:
         sight: Where changes come from.
         look: Acts on what is known; what it raises is logged, and what it left is tried at the next look.
-        pause_s: How long nothing may change before it looks again.
+        pause_s: How long nothing may change before it looks again; infinite if nothing is due.
         clock: Measures looks.
     """
-    async for _ in sight.changes(pause_s):
+    async for _ in sight.changes(lambda: min(_SELDOM_S, pause_s())):
         began_s = clock.monotonic_s()
         try:
             await look()

@@ -1,5 +1,6 @@
 """Keeping a forwarder's table as what is seen of the cluster asks for; what routers and gateways have in common."""
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
@@ -13,6 +14,9 @@ from bettong_kit.clock import Clock
 from bettong_kit.etcd.mirror import Snapshot
 from bettong_kit.membership.members import Member
 from bettong_serving.ports import ForwardingEngine
+
+_LOOK_EVERY_S = 1.0
+"""How often is looked while those that are gone are kept."""
 
 
 class LinkedEngine(ForwardingEngine, Protocol):
@@ -44,6 +48,10 @@ class Forwarding:
         self.seen = Seen()
         self.wishes: list[Desired] = []
         self.placement = Placement({}, {})
+
+    def pause_s(self) -> float:
+        """Return how long nothing has to be looked at, unless something changes; infinite if that is all."""
+        return _LOOK_EVERY_S if self.seen.gone else math.inf
 
     async def look(self, desired: Snapshot, members: Sequence[Member], hosts: Iterable[Host]) -> bool:
         """Look at the cluster and give the forwarder what follows, if that is news; return whether it was.

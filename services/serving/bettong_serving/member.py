@@ -38,6 +38,14 @@ def place_of(settings: ClusterSettings, role: str) -> Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a member without a control plane listens, each as `host:port`."""
+
+    data: str
+    metrics: str
+
+
+@dataclass(frozen=True, slots=True)
 class Membership:
     """A process in its cluster."""
 
