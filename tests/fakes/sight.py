@@ -26,10 +26,16 @@ class FakeReports:
     def __init__(self) -> None:
         self.revision = -1
         self.newest: dict[PipelineKey, Running] = {}
+        self.may_tell = asyncio.Event()
+        self.may_tell.set()
 
     def publish(self, revision: int, running: Mapping[PipelineKey, Running]) -> None:
         """Remember the newest."""
         self.revision, self.newest = revision, dict(running)
+
+    async def told(self) -> None:
+        """Wait until it may be told."""
+        await self.may_tell.wait()
 
 
 class FakeSight:

@@ -58,6 +58,7 @@ class ExecutorApp:
     async def ready(self) -> None:
         """Wait until it is known what is assigned, and said that it is being brought up."""
         await self._looked.wait()
+        await self._reports.told()
 
     async def dispensable(self) -> None:
         """Wait until everybody knows that we leave, and others are ready for all that they shall run instead."""

@@ -10,7 +10,7 @@ from bettong_domain.models import ModelId
 from bettong_domain.pipelines import PipelineKey
 from bettong_domain.plans import Program
 from bettong_executor.quarantine import Quarantine
-from bettong_kit.errors import BettongError, UnavailableError
+from bettong_kit.errors import BettongError
 from bettong_kit.tasks import finished
 from bettong_serving.loaded_models import LoadedModels
 from bettong_serving.ports import HostingEngine
@@ -40,9 +40,7 @@ class BringUp:
             The same; a model that is being loaded is waited for.
         """
         program = await self.compiled(key)
-        reason = self.quarantine.reason(program)
-        if reason:
-            raise UnavailableError(reason)
+        self.quarantine.check(program)
         used: list[ModelId] = []
         try:
             for step in program.steps:

@@ -215,7 +215,7 @@ def _wait_s(error: BettongError, retries: Backoff) -> float:
         # It could be loaded at its upload: memory, descriptors or the file itself may be what is missing here.
         return _LONGEST_RETRY_S
     # What is wrong with a chain stays wrong until somebody asks for it again.
-    return math.inf if isinstance(error, InvalidArgumentError) else retries.next_s()
+    return math.inf if isinstance(error, InvalidArgumentError) else max(retries.next_s(), error.retry_after_s or 0.0)
 
 
 def _due_s(version: _Version) -> float:

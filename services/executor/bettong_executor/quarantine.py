@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bettong_domain.plans import Program
 from bettong_kit.clock import Clock
-from bettong_kit.errors import DataFolderError
+from bettong_kit.errors import DataFolderError, UnavailableError
 from bettong_kit.logging import get_logger
 
 _log = get_logger("quarantine")
@@ -37,15 +37,22 @@ class Quarantine:
         except OSError as error:
             raise DataFolderError(f"data folder {folder} cannot be used: {error.strerror}") from error
 
-    def reason(self, program: Program) -> str:
-        """Return why a program must not run here; empty if it may."""
+    def check(self, program: Program) -> None:
+        """Refuse a program that must not run here for now.
+
+        Raises:
+            UnavailableError: It, or a model of it, brought this process down too often; with the time until that does not count any more.
+        """
         names = {f"load {model_id}": "a model of it" for model_id in program.model_ids}
         names[f"run {program.key.name} {program.key.version}"] = "it"
         for name, what in names.items():
-            count = len(self._recent(name))
-            if count >= CRASHES:
-                return f"{what} brought this executor down {count} times; it is tried again a day after"
-        return ""
+            recent_ms = self._recent(name)
+            if len(recent_ms) >= CRASHES:
+                until_ms = min(recent_ms) + _COUNTED_MS
+                raise UnavailableError(
+                    f"{what} brought this executor down {len(recent_ms)} times; it is tried again a day after",
+                    retry_after_s=(until_ms - self._clock.epoch_ms()) / 1000,
+                )
 
     def _recent(self, name: str) -> list[int]:
         oldest_ms = self._clock.epoch_ms() - _COUNTED_MS

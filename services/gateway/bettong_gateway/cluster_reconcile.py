@@ -79,8 +79,12 @@ class ClusterReconciler:
             await follow(self._sight, self._look, pause_s=self._forwarding.pause_s, clock=self._clock)
 
     async def restore(self) -> None:
-        """Wait until everything that is wished for serves, or cannot for the moment; `run` does the work meanwhile."""
+        """Wait until everything that is wished for serves, or cannot for the moment; `run` does the work meanwhile.
+
+        Also until the other gateways can know what is served here: a change waits only for those that have said so.
+        """
         await self._looked.wait()
+        await self._reports.told()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_RESTORE_S):
                 for wish in list(self._forwarding.wishes):

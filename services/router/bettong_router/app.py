@@ -35,8 +35,9 @@ class RouterApp:
         await follow(self._sight, self._look, pause_s=self._forwarding.pause_s, clock=self._clock)
 
     async def ready(self) -> None:
-        """Wait until there is a table."""
+        """Wait until there is a table, and it is said what can be passed on."""
         await self._looked.wait()
+        await self._reports.told()
 
     async def _look(self) -> None:
         desired = self._sight.desired

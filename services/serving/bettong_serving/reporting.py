@@ -39,6 +39,9 @@ class Reports(Protocol):
             running: What is run.
         """
 
+    async def told(self) -> None:
+        """Wait until something was told, so that everybody can know what this member runs."""
+
 
 class Reporter:
     """Writes the newest report, and again when the lease was made anew. One task runs it."""
@@ -53,6 +56,7 @@ class Reporter:
         self._written: tuple[int, cluster_pb2.MemberReport] | None = None
         self._written_s = 0.0
         self._wake = asyncio.Event()
+        self._told = asyncio.Event()
 
     def publish(self, revision: int, running: Mapping[PipelineKey, Running]) -> None:
         """Have this written soon; see `Reports.publish`."""
@@ -64,6 +68,10 @@ class Reporter:
         )
         self._newest = cluster_pb2.MemberReport(desired_revision=revision, programs=programs)
         self._wake.set()
+
+    async def told(self) -> None:
+        """Wait until a report was written; see `Reports.told`."""
+        await self._told.wait()
 
     async def run(self) -> None:
         """Write until cancelled; when etcd is away, the newest is written when it is back.
@@ -93,6 +101,7 @@ class Reporter:
             key = f"{self._prefix}{member.role}/{member.name}"
             await self._client.commit(Guarded(leased={key: report.SerializeToString()}, lease=lease))
             self._written, self._written_s = (lease, report), self._clock.monotonic_s()
+            self._told.set()
 
     def _is_news(self, report: cluster_pb2.MemberReport, lease: int) -> bool:
         """Return whether a report must be written now."""

@@ -326,6 +326,17 @@ async def test_a_gateway_starts_although_a_pipeline_is_deleted_meanwhile() -> No
             await starting
 
 
+async def test_a_gateway_that_could_not_tell_what_it_serves_is_not_ready() -> None:
+    """A change at another gateway waits only for those that have said what they serve: this one would go on with the old version."""
+    async with gateway() as g:
+        g.reports.may_tell.clear()
+        starting = asyncio.create_task(g.reconciler.restore())
+        await asyncio.sleep(0)
+        assert not starting.done()
+        g.reports.may_tell.set()
+        await asyncio.wait_for(starting, 5)
+
+
 @pytest.mark.parametrize("stopped", [True, False])
 async def test_a_good_version_is_not_noted_for_another_wish(stopped: bool) -> None:
     """What is written belongs to the wish that it is about: a newer one stays as it is."""

@@ -388,6 +388,21 @@ async def test_who_drains_stays_until_others_have_what_it_runs(executor: Executo
     assert executor.says() == {"p 1": "leaving"}
 
 
+async def test_who_could_not_tell_what_it_runs_is_not_ready(tmp_path: Path) -> None:
+    """Nobody would wait for it."""
+    executor = Executor(tmp_path)
+    executor.reports.may_tell.clear()
+    executor.sight.join("executor", "me")
+    running = asyncio.create_task(executor.app.run())
+    ready = asyncio.create_task(executor.app.ready())
+    await executor.settle()
+    assert (executor.reports.revision >= 0, ready.done()) == (True, False)
+    executor.reports.may_tell.set()
+    await asyncio.wait_for(ready, 5)
+    running.cancel()
+    await asyncio.wait({running})
+
+
 async def test_who_is_not_announced_yet_says_nothing_about_itself(tmp_path: Path) -> None:
     """Ready is who the others see; before, nothing can be assigned to it."""
     executor = Executor(tmp_path)
@@ -429,7 +444,7 @@ async def test_loads_are_given_up_when_leaving(executor: Executor) -> None:
 
 
 async def test_what_brings_the_process_down_is_left_alone(tmp_path: Path) -> None:
-    """After three times, and with the reason; others are brought up."""
+    """After three times, and with the reason, which stays what is said of it for the day; others are brought up."""
     for _ in range(3):
         (tmp_path / "crashes").write_text("run p 1\n")
         Quarantine(tmp_path, ManualClock())
@@ -438,8 +453,10 @@ async def test_what_brings_the_process_down_is_left_alone(tmp_path: Path) -> Non
         await executor.deploy("q", weight=2.0)
         reason = "it brought this executor down 3 times; it is tried again a day after"
         await executor.until_it_says(p=f"1 failed {reason}", q="1 ready")
-        executor.clock.advance(25 * 3600)
-        await executor.after(1)
+        assert executor.pause_s() == 24 * 3600
+        await executor.after(23.5 * 3600)
+        assert executor.pause_s() == 0.5 * 3600
+        await executor.after(0.5 * 3600)
         await executor.until_it_says(p="1 ready", q="1 ready")
 
 

@@ -10,7 +10,7 @@ from fakes.values import model, spec
 from bettong_domain.pipelines import PipelineKey
 from bettong_domain.plans import Program, compile_program
 from bettong_executor.quarantine import CRASHES, Quarantine
-from bettong_kit.errors import DataFolderError
+from bettong_kit.errors import DataFolderError, UnavailableError
 
 HOUR_S = 3600
 
@@ -28,18 +28,19 @@ def _die(folder: Path, clock: ManualClock, line: str) -> Quarantine:
 
 def test_what_never_crashed_may_run(tmp_path: Path) -> None:
     """As in a new folder."""
-    assert Quarantine(tmp_path, ManualClock()).reason(_program()) == ""
+    Quarantine(tmp_path, ManualClock()).check(_program())
 
 
 def test_a_program_is_left_alone_after_some_crashes(tmp_path: Path) -> None:
     """Other programs and other versions are not; the memory outlives the process."""
     clock = ManualClock()
     for _ in range(CRASHES - 1):
-        assert _die(tmp_path, clock, "run p 1").reason(_program()) == ""
-    assert "it brought this executor down 3 times" in _die(tmp_path, clock, "run p 1").reason(_program())
-    again = Quarantine(tmp_path, clock)
-    assert "3 times" in again.reason(_program())
-    assert (again.reason(_program("p", 2)), again.reason(_program("q"))) == ("", "")
+        _die(tmp_path, clock, "run p 1").check(_program())
+    for quarantine in (_die(tmp_path, clock, "run p 1"), Quarantine(tmp_path, clock)):
+        with pytest.raises(UnavailableError, match="it brought this executor down 3 times"):
+            quarantine.check(_program())
+        quarantine.check(_program("p", 2))
+        quarantine.check(_program("q"))
 
 
 def test_a_model_that_crashes_when_it_is_loaded_is_left_alone(tmp_path: Path) -> None:
@@ -47,7 +48,8 @@ def test_a_model_that_crashes_when_it_is_loaded_is_left_alone(tmp_path: Path) ->
     (model_id,) = _program().model_ids
     for _ in range(CRASHES):
         quarantine = _die(tmp_path, ManualClock(), f"load {model_id}")
-    assert quarantine.reason(_program("q", 7)).startswith("a model of it brought this executor down")
+    with pytest.raises(UnavailableError, match="^a model of it brought this executor down"):
+        quarantine.check(_program("q", 7))
 
 
 def test_crashes_count_for_a_day(tmp_path: Path) -> None:
@@ -56,12 +58,15 @@ def test_crashes_count_for_a_day(tmp_path: Path) -> None:
     for _ in range(CRASHES):
         quarantine = _die(tmp_path, clock, "run p 1")
         clock.advance(13 * HOUR_S)
-    assert quarantine.reason(_program()) == ""
+    quarantine.check(_program())
     for _ in range(CRASHES):
+        clock.advance(HOUR_S)
         quarantine = _die(tmp_path, clock, "run p 1")
-    assert quarantine.reason(_program())
-    clock.advance(25 * HOUR_S)
-    assert quarantine.reason(_program()) == ""
+    with pytest.raises(UnavailableError) as refused:
+        quarantine.check(_program())
+    assert refused.value.retry_after_s == 22 * HOUR_S
+    clock.advance(22 * HOUR_S)
+    quarantine.check(_program())
 
 
 def test_many_crashes_take_no_more_room(tmp_path: Path) -> None:
@@ -76,14 +81,14 @@ def test_many_crashes_take_no_more_room(tmp_path: Path) -> None:
 def test_a_damaged_memory_is_begun_anew(tmp_path: Path, text: str) -> None:
     """It must not keep the process from starting."""
     (tmp_path / "quarantine.json").write_text(text)
-    assert Quarantine(tmp_path, ManualClock()).reason(_program()) == ""
+    Quarantine(tmp_path, ManualClock()).check(_program())
 
 
 def test_half_a_line_is_not_believed_to_be_another_program(tmp_path: Path) -> None:
     """A dying thread may not get to the end of it."""
     for _ in range(CRASHES):
         quarantine = _die(tmp_path, ManualClock(), "run p")
-    assert quarantine.reason(_program()) == ""
+    quarantine.check(_program())
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

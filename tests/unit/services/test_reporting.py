@@ -117,7 +117,10 @@ async def test_what_could_not_be_written_is_written_later(reports: Reporting) ->
     """While etcd is away the newest waits."""
     reports.etcd.away = True
     reports.reporter.publish(1, READY)
+    told = asyncio.create_task(reports.reporter.told())
     await reports.when(lambda: reports.etcd.refused > 1)
+    assert not told.done()
     reports.etcd.away = False
     await reports.when(lambda: bool(reports.etcd.written))
     assert reports.etcd.written[0][1].desired_revision == 1
+    await asyncio.wait_for(told, 5)

@@ -48,6 +48,17 @@ async def routing() -> AsyncIterator[Router]:
         await asyncio.wait({running})
 
 
+async def test_a_router_that_could_not_tell_what_it_knows_is_not_ready() -> None:
+    """Gateways do not wait for one that has said nothing."""
+    async with routing() as router:
+        router.reports.may_tell.clear()
+        ready = asyncio.create_task(router.app.ready())
+        await asyncio.sleep(0)
+        assert not ready.done()
+        router.reports.may_tell.set()
+        await asyncio.wait_for(ready, 5)
+
+
 async def test_calls_go_to_executors_that_are_ready() -> None:
     """Each change of who is ready reaches the forwarder; gateways learn what can be passed on."""
     async with routing() as router:
