@@ -111,16 +111,20 @@ class Cluster:
         self.say(name, key)
 
     async def executor(self, name: str, address: str = "127.0.0.1:1") -> None:
-        """Announce an executor, and have the gateways see it: what is deployed before they do has no executor."""
+        """Announce an executor, and have the gateways see it."""
         member = Member("executor", name, address, "1", {"lanes": 2})
         membership = await self.stack.enter_async_context(announced(self.client, self.name, member))
         for coroutine in membership.tasks():
             task = asyncio.create_task(coroutine)
             self.stack.push_async_callback(_cancelled, task)
         self.executors[name] = membership
+        await self.until_seen(name)
+
+    async def until_seen(self, *names: str) -> None:
+        """Wait until all gateways see these members: for what is deployed before they do, an executor is not there."""
         for gateway in self.gateways:
             if not gateway.task.done():
-                await _until_seen(gateway, name)
+                await _until_seen(gateway, set(names))
 
     def say(self, name: str, *keys: PipelineKey) -> None:
         """Have an executor say that it runs these."""
@@ -137,13 +141,13 @@ class Cluster:
         return Started(ready.result().data, stop, task)
 
 
-async def _until_seen(gateway: Started, executor: str) -> None:
+async def _until_seen(gateway: Started, names: set[str]) -> None:
     async with sdk(gateway) as client:
 
-        async def is_seen() -> bool:
-            return executor in {each.name for each in (await asyncio.to_thread(client.members)).members}
+        async def are_seen() -> bool:
+            return names <= {each.name for each in (await asyncio.to_thread(client.members)).members}
 
-        await until(is_seen)
+        await until(are_seen)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

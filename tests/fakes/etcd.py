@@ -184,6 +184,17 @@ async def emptied_client(settings: EtcdSettings) -> AsyncIterator[EtcdClient]:
         await client.close()
 
 
+_given: set[int] = set()
+
+
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on, and that no connection is given while whoever has one is restarted."""
-    return plan.free_ports("127.0.0.1", count)
+    """Return ports that nobody listens on, none of them twice: who has one may not have bound it yet, or be dead for a moment.
+
+    No connection is given one of them meanwhile.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        new = [port for port in plan.free_ports("127.0.0.1", count - len(found)) if port not in _given]
+        _given.update(new)
+        found += new
+    return found

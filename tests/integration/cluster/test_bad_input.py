@@ -62,8 +62,8 @@ async def ended(*arguments: str) -> Ended:
 
 
 @contextlib.asynccontextmanager
-async def started(*arguments: str) -> AsyncIterator[None]:
-    """Run a member from when it is ready to the end of the block."""
+async def started(cluster: Cluster, *arguments: str) -> AsyncIterator[None]:
+    """Run the member `m`, from when it is ready and seen to the end of the block."""
     process = await asyncio.create_subprocess_exec(
         *arguments, "--log-format", "json", stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
     )
@@ -72,6 +72,7 @@ async def started(*arguments: str) -> AsyncIterator[None]:
         async with asyncio.timeout(START_S):
             while b'"ready"' not in (line := await process.stderr.readline()):
                 assert line, "it ended"
+        await cluster.until_seen("m")
         yield
     finally:
         process.kill()
@@ -88,7 +89,7 @@ def assert_one_line(found: Ended, *parts: str) -> None:
 @pytest.mark.parametrize("role", ROLES)
 async def test_a_taken_name_is_refused(cluster: Cluster, role: str) -> None:
     """With the address of the one that has it, which stays."""
-    async with started(*command(cluster, role)):
+    async with started(cluster, *command(cluster, role)):
         (before,) = (await cluster.client.list(members_prefix(cluster.name))).entries
         found = await ended(*command(cluster, role, "--data", str(cluster.folder / "another")))
         (after,) = (await cluster.client.list(members_prefix(cluster.name))).entries
@@ -182,7 +183,7 @@ async def test_an_executor_that_cannot_reach_the_blobs_says_so(cluster: Cluster)
     gateway = await cluster.gateway("g1")
     async with (
         sdk(gateway) as client,
-        started(*command(cluster, "executor", "--blobs", f"file://{NOWHERE}")),
+        started(cluster, *command(cluster, "executor", "--blobs", f"file://{NOWHERE}")),
     ):
         pipeline = await asyncio.to_thread(uploaded, client, "p")
         with pytest.raises(bettong.NotReadyError, match=f"m: .*file://{NOWHERE}") as caught:
@@ -220,7 +221,7 @@ async def test_a_deployment_that_asks_for_too_much_says_what_is_short(
 ) -> None:
     """In its reason and in the status of the pipeline; what was deployed before is not harmed."""
     gateway = await cluster.gateway("g1")
-    async with sdk(gateway) as client, started(*command(cluster, "executor")):
+    async with sdk(gateway) as client, started(cluster, *command(cluster, "executor")):
         small = await asyncio.to_thread(uploaded, client, "small")
         await asyncio.to_thread(small.deploy)
         builder = bettong.DeploymentConfigBuilder()

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import signal
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,24 @@ ROW = [{"x": [1.0, 2.0, 3.0, 4.0]}]
 
 
 @contextlib.asynccontextmanager
-async def executor(cluster: Cluster, name: str, folder: Path | None = None) -> AsyncIterator[ServerProcess]:
-    """Run an executor process."""
+async def starting(cluster: Cluster, name: str, folder: Path | None = None) -> AsyncIterator[ServerProcess]:
+    """Run an executor process, which may not be ready or refuse to start."""
     settings = cluster.settings(name)
     variables = {"ETCD": settings.etcd, "CLUSTER": settings.cluster, "NAME": name, "BLOBS": settings.blobs}
     environment = {f"BETTONG_{variable}": value for variable, value in variables.items()}
     async with server_process(folder or cluster.folder / name, module="bettong_executor", **environment) as process:
         yield process
+
+
+@contextlib.asynccontextmanager
+async def executors(cluster: Cluster, *names: str) -> AsyncIterator[dict[str, ServerProcess]]:
+    """Run executor processes that are ready, and that the gateways see."""
+    async with contextlib.AsyncExitStack() as stack:
+        processes = {name: await stack.enter_async_context(starting(cluster, name)) for name in names}
+        for process in processes.values():
+            await process.until("ready")
+        await cluster.until_seen(*names)
+        yield processes
 
 
 async def members(cluster: Cluster) -> dict[str, Member]:
@@ -47,6 +57,16 @@ async def serve(client: bettong.Client, name: str, *, replicas: int = 1) -> bett
     return pipeline
 
 
+async def only_replica(client: bettong.Client, name: str) -> bettong.Replica:
+    """Return the one replica of a deployment, when it is at home."""
+
+    async def is_alone() -> bool:
+        return [each.state for each in (await deployments(client))[name].replicas] == ["Ready"]
+
+    await until(is_alone)
+    return (await deployments(client))[name].replicas[0]
+
+
 async def ask(pipeline: bettong.Pipeline) -> float:
     """Run one row."""
     rows: Any = await asyncio.to_thread(pipeline.infer, ROW)
@@ -56,8 +76,8 @@ async def ask(pipeline: bettong.Pipeline) -> float:
 async def test_a_deployment_runs_on_executors(cluster: Cluster) -> None:
     """As many as it asks for; each says that it is ready, and where it is reached."""
     gateway = await cluster.gateway("g1")
-    async with executor(cluster, "e1") as first, executor(cluster, "e2") as second, sdk(gateway) as client:
-        addresses = {(await each.until("ready"))["data"] for each in (first, second)}
+    async with executors(cluster, "e1", "e2") as processes, sdk(gateway) as client:
+        addresses = {line["data"] for each in processes.values() for line in each.lines if line["event"] == "ready"}
         pipeline = await serve(client, "p", replicas=2)
         assert await ask(pipeline) == 10.0
         found = (await deployments(client))["p"]
@@ -71,12 +91,9 @@ async def test_a_deployment_runs_on_executors(cluster: Cluster) -> None:
 async def test_a_stopped_executor_leaves_no_gap(cluster: Cluster) -> None:
     """Another one takes over before it goes; it leaves at once and ends with 0."""
     gateway = await cluster.gateway("g1")
-    async with contextlib.AsyncExitStack() as stack, sdk(gateway) as client:
-        processes = {name: await stack.enter_async_context(executor(cluster, name)) for name in ("e1", "e2")}
-        for process in processes.values():
-            await process.until("ready")
+    async with executors(cluster, "e1", "e2") as processes, sdk(gateway) as client:
         pipeline = await serve(client, "p")
-        (replica,) = (await deployments(client))["p"].replicas
+        replica = await only_replica(client, "p")
         stopped = processes[replica.member].process
         stopped.send_signal(signal.SIGTERM)
         ended, asked = asyncio.create_task(stopped.wait()), 0
@@ -91,26 +108,32 @@ async def test_a_killed_executor_is_back_before_its_lease_has_ended(cluster: Clu
     """Its folder proves that the one before is dead; its epoch is higher, and it serves what it did."""
     gateway = await cluster.gateway("g1")
     async with sdk(gateway) as client:
-        async with executor(cluster, "e1") as first:
-            await first.until("ready")
+        async with executors(cluster, "e1") as processes:
             pipeline = await serve(client, "p")
             before = (await members(cluster))["e1"]
-            first.process.kill()
-            await first.process.wait()
-        began_s = time.monotonic()
-        async with executor(cluster, "e1") as second:
+            (entry,) = (await cluster.client.list(f"{members_prefix(cluster.name)}executor/")).entries
+            processes["e1"].process.kill()
+            await processes["e1"].process.wait()
+        # By itself it does not end any more.
+        beating = asyncio.create_task(beat(cluster, entry.lease))
+        async with starting(cluster, "e1") as second:
             await second.until("version_ready")
-            # The lease of the dead one would have been waited for 5 s.
-            assert time.monotonic() - began_s < 4
+            await beating
             assert (await members(cluster))["e1"].epoch > before.epoch
             assert await ask(pipeline) == 10.0
 
 
+async def beat(cluster: Cluster, lease: int) -> None:
+    """Keep a lease alive until somebody ends it."""
+    while await cluster.client.keep_alive(lease) > 0:  # noqa: ASYNC110 - that is what keeps it alive
+        await asyncio.sleep(1)
+
+
 async def test_a_name_that_is_taken_is_refused(cluster: Cluster) -> None:
     """The message has the address of the one that has it, which is not harmed."""
-    async with executor(cluster, "e1") as first:
+    async with starting(cluster, "e1") as first:
         address = str((await first.until("ready"))["data"])
-        async with executor(cluster, "e1", cluster.folder / "another") as second:
+        async with starting(cluster, "e1", cluster.folder / "another") as second:
             line = await second.until("start_failed")
             assert f"executor 'e1' is in the cluster already, at {address}" in str(line["reason"])
             assert await second.process.wait() == 1
@@ -125,8 +148,7 @@ async def test_a_damaged_file_is_told_and_repaired(cluster: Cluster) -> None:
         (stored,) = (path for path in (cluster.folder / "blobs").iterdir() if path.name != "cluster")
         content = stored.read_bytes()
         stored.write_bytes(content[:-1] + b"?")
-        async with executor(cluster, "e1") as process:
-            await process.until("ready")
+        async with executors(cluster, "e1"):
             with pytest.raises(bettong.NotReadyError, match=f"e1: the file {stored.name} in file://.* is damaged"):
                 await asyncio.to_thread(pipeline.deploy)
             assert not (cluster.folder / "e1/models" / stored.name).exists()
@@ -145,10 +167,11 @@ async def test_a_model_that_cannot_be_read_hurts_no_other(cluster: Cluster) -> N
     async with sdk(gateway) as client:
         unknown = models_pb2.Model(framework=99)  # type: ignore[arg-type]
         await cluster.client.put(f"{desired_prefix(cluster.name)}models/new/0000000001", unknown.SerializeToString())
-        async with executor(cluster, "e1") as process:
+        async with starting(cluster, "e1") as process:
             line = await process.until("cache_not_swept")
             assert "models/new/0000000001 cannot be read; something else, or a newer version" in str(line["reason"])
             await process.until("ready")
+            await cluster.until_seen("e1")
             assert await ask(await serve(client, "p")) == 10.0
 
 
@@ -156,8 +179,8 @@ async def test_without_etcd_executors_answer_and_stop(tmp_path: Path) -> None:
     """What is known is gone on with; a stop is bounded, and its exit code is 0."""
     async with etcd_cluster(tmp_path / "etcd") as etcd, around(etcd, tmp_path) as cluster:
         gateway = await cluster.gateway("g1")
-        async with executor(cluster, "e1") as process, sdk(gateway) as client:
-            await process.until("ready")
+        async with executors(cluster, "e1") as processes, sdk(gateway) as client:
+            process = processes["e1"]
             pipeline = await serve(client, "p")
             etcd.servers[0].kill()
             assert await ask(pipeline) == 10.0

@@ -129,8 +129,12 @@ async def test_requests_are_answered_while_all_leases_end(tmp_path: Path, router
                 return now.keys() == before.keys() and all(now[name] > before[name] for name in before)
 
             await until(all_are_back)
-            state = (await deployments(client))["p"]
-            assert (state.state, state.serving_version) == ("Running", 1)
+
+            async def runs() -> bool:
+                state = (await deployments(client))["p"]
+                return (state.state, state.serving_version) == ("Running", 1)
+
+            await until(runs)
 
 
 def answer_once(address: str) -> float:

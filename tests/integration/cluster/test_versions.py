@@ -77,14 +77,16 @@ async def test_members_with_unknown_fields_are_members(cluster: Cluster) -> None
 async def test_a_report_with_unknown_fields_counts(cluster: Cluster) -> None:
     """What is ready in it is ready."""
     await cluster.executor("e1")
-    gateway = await cluster.gateway("g1")
-    async with sdk(gateway) as client:
+    first = await cluster.gateway("g1")
+    async with sdk(first) as client:
         pipeline = await asyncio.to_thread(uploaded, client, "p")
         deploying = asyncio.create_task(asyncio.to_thread(pipeline.deploy))
         cluster.say("e1", PipelineKey("p", 1))
         await deploying
         (report,) = (await cluster.client.list(f"/bettong/{cluster.name}/running/executor/")).entries
         await cluster.client.put(report.key, report.value + UNKNOWN)
+    second = await cluster.gateway("g2")
+    async with sdk(second) as client:
         found = (await deployments(client))["p"]
         assert [(each.member, each.state) for each in found.replicas] == [("e1", "Ready")]
         assert found.state == "Running"

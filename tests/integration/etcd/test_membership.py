@@ -103,25 +103,26 @@ async def test_a_member_that_died_is_followed_by_one_of_its_name(client: EtcdCli
 
 async def test_a_lost_lease_is_made_anew(client: EtcdClient) -> None:
     """The others see the member go and come back, with a higher epoch; how long that takes is printed."""
-    observer, one = Observer(client, CLUSTER), Announcement(client, CLUSTER, member(), ttl_s=1)
+    observer, one = Observer(client, CLUSTER), Announcement(client, CLUSTER, member(), ttl_s=2)
     before = await one.join()
-    async with running(observer, one):
+    async with running(observer):
         await until(observer, lambda members: len(members.members) == 1)
         revoked_s = time.monotonic()
         await client.revoke(one._lease)
         await until(observer, lambda members: not members.members)
         gone_s = time.monotonic() - revoked_s
-        back = await until(observer, lambda members: len(members.members) == 1)
-        back_s = time.monotonic() - revoked_s
-        sys.stdout.write(f"gone after {gone_s * 1000:.1f} ms, back after {back_s:.2f} s\n")
-        assert gone_s < 1
-        assert back.members[0].epoch > before.epoch
-        await eventually(lambda: one.joins == 2)
+        # Only now: a beat at the moment of the loss would have it back before anybody has looked.
+        async with running(one):
+            back = await until(observer, lambda members: len(members.members) == 1)
+            back_s = time.monotonic() - revoked_s
+            sys.stdout.write(f"gone after {gone_s * 1000:.1f} ms, back after {back_s:.2f} s\n")
+            assert back.members[0].epoch > before.epoch
+            await eventually(lambda: one.joins == 2)
 
 
 async def test_a_removed_key_is_written_again(client: EtcdClient) -> None:
     """Somebody removed it by hand, while the lease lives; the member comes back under the same lease, with a higher epoch."""
-    one = Announcement(client, CLUSTER, member(), ttl_s=1)
+    one = Announcement(client, CLUSTER, member(), ttl_s=3)
     before = await one.join()
     lease = one.lease
     async with running(one):
