@@ -20,7 +20,9 @@ import bettong
 
 CLUSTER = "default"
 _READY_TIMEOUT_S = 30.0
-_STOP_TIMEOUT_S = 20.0
+_STOP_TIMEOUT_S = 40.0
+"""A drain may take 30 s."""
+_SEEN_TIMEOUT_S = 20.0
 
 
 @dataclass
@@ -147,9 +149,19 @@ class TestedCluster:
         """Start a member that has ended."""
         return await member.start()
 
-    def client(self) -> bettong.Client:
-        """Return the one client of the first gateway."""
-        host, port = self.gateways[0]
+    async def until_seen(self) -> None:
+        """Wait until every gateway sees all members: for what is deployed before it does, some are not there."""
+        for gateway in self.of_role("gateway"):
+            await self.until(lambda gateway=gateway: self.sees_all(gateway), within_s=_SEEN_TIMEOUT_S)  # type: ignore[misc]
+
+    def sees_all(self, gateway: Role) -> bool:
+        """Return whether a gateway sees all members, and etcd."""
+        found = self.client(gateway).members()
+        return found.etcd_lost_since is None and {each.name for each in found.members} == set(self.members)
+
+    def client(self, gateway: Role | None = None) -> bettong.Client:
+        """Return the one client of a gateway, the first unless it is given."""
+        host, port = gateway.address if gateway else self.gateways[0]
         url = f"http://{host}:{port}"
         if url not in self._clients:
             self._clients[url] = bettong.Client(url)
@@ -251,6 +263,7 @@ async def cluster(
                     options = ["--no-router-inside"] if role == "gateway" and routers else []
                     for index in range(1, count + 1):
                         tasks.create_task(tested.add(role, f"{role}-{index}", *options))
+            await tested.until_seen()
             yield tested
         finally:
             await tested.close()

@@ -9,7 +9,7 @@ import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Container, Mapping, Sequence
+from collections.abc import AsyncIterator, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,6 +99,8 @@ class Detector:
         self._numbers = iter(range(1, 1 << 62))
         self._started_s = 0.0
         self._answered = asyncio.Event()
+        self._under_way: set[int] = set()
+        self._settled = asyncio.Event()
         self.findings = Findings()
 
     @contextlib.asynccontextmanager
@@ -126,43 +128,79 @@ class Detector:
                 self._answered.clear()
                 await self._answered.wait()
 
+    async def until_total(self, count: int, *, within_s: float) -> None:
+        """Wait until there are so many answers in all.
+
+        Raises:
+            TimeoutError: They did not come.
+        """
+        await self.until_answered(max(0, count - self.findings.answered), within_s=within_s)
+
+    async def until_settled(self, *, within_s: float) -> None:
+        """Wait until all that are under way now have been answered or refused, or have failed.
+
+        Raises:
+            TimeoutError: Some have not.
+        """
+        now = set(self._under_way)
+        async with asyncio.timeout(within_s):
+            while now & self._under_way:
+                self._settled.clear()
+                await self._settled.wait()
+
+    @contextlib.contextmanager
+    def _asking(self, number: int) -> Iterator[None]:
+        """Have a request counted as under way inside the block."""
+        self._under_way.add(number)
+        try:
+            yield
+        finally:
+            self._under_way.discard(number)
+            self._settled.set()
+
     async def _client(self, index: int, stop: asyncio.Event) -> None:
         connection: _Connection | None = None
         try:
             while not stop.is_set():
                 number = next(self._numbers)
                 started_s = time.monotonic()
-                while True:
-                    try:
-                        if connection is None:
-                            connection, index = await self._opened(index)
-                        async with asyncio.timeout(self._timeout_ms / 1e3 + self.patience_s):
-                            status, body = await connection.ask(number, self._timeout_ms)
-                    except (OSError, EOFError, TimeoutError) as error:
-                        if connection is not None:
-                            connection.close()
-                        connection = None
-                        late = time.monotonic() - started_s > self._timeout_ms / 1e3
-                        if self._client_retries and not late:
-                            self.findings.client_retries += 1
+                with self._asking(number):
+                    while True:
+                        try:
+                            if connection is None:
+                                connection, index = await self._opened(index)
+                            async with asyncio.timeout(self._timeout_ms / 1e3 + self.patience_s):
+                                status, body = await connection.ask(number, self._timeout_ms)
+                        except (OSError, EOFError, TimeoutError) as error:
+                            if connection is not None:
+                                connection.close()
+                            connection = None
+                            if self._gives_up(number, time.monotonic() - started_s, error):
+                                break
                             index += 1
                             await asyncio.sleep(_RETRY_PAUSE_S)
                             continue
-                        elapsed_s = time.monotonic() - started_s
-                        self.findings.longest_s = max(self.findings.longest_s, elapsed_s)
-                        self.findings.failed.append(f"{number} after {elapsed_s:.2f} s: {error!r}")
+                        self._judge(number, status, body, time.monotonic() - started_s)
+                        if connection.is_ending:
+                            connection.close()
+                            connection = None
                         break
-                    self._judge(number, status, body, time.monotonic() - started_s)
-                    if connection.is_ending:
-                        connection.close()
-                        connection = None
-                    break
                 if self._pause_s:
                     await asyncio.sleep(self._pause_s)
         finally:
             # Also when the test has failed, so that its error is the only one.
             if connection is not None:
                 connection.close()
+
+    def _gives_up(self, number: int, elapsed_s: float, error: Exception) -> bool:
+        """Note what came instead of an answer; return whether that is the end of the request."""
+        found = self.findings
+        if self._client_retries and elapsed_s <= self._timeout_ms / 1e3:
+            found.client_retries += 1
+            return False
+        found.longest_s = max(found.longest_s, elapsed_s)
+        found.failed.append(f"{number} after {elapsed_s:.2f} s: {error!r}")
+        return True
 
     async def _opened(self, index: int) -> tuple["_Connection", int]:
         """Connect to the first gateway from *index* on that lets us; nothing has been sent by then, so this is no retry."""

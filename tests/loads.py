@@ -1,9 +1,11 @@
 """Load for fault tests: closed and open loops over gRPC, with what became of each request."""
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc import aio
+from servers import Server
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
@@ -29,6 +32,43 @@ def one_row(model: str, value: float, dtype: str = "FP32") -> pb.ModelInferReque
     request.inputs.add(name="x", datatype=dtype, shape=[1, 1])
     request.raw_input_contents.append(raw)
     return request
+
+
+def rows_of(model: str, count: int) -> pb.ModelInferRequest:
+    """Return a request of so many rows of one column of zeros."""
+    request = pb.ModelInferRequest(model_name=model)
+    request.inputs.add(name="x", datatype="FP32", shape=[count, 1])
+    request.raw_input_contents.append(np.zeros([count, 1], np.float32).tobytes())
+    return request
+
+
+@contextlib.asynccontextmanager
+async def held_up(server: Server, model: str, rows: int) -> AsyncIterator[None]:
+    """Have the one compute thread of a server run so many rows in one go: what is sent inside the block waits behind them.
+
+    So all of that can be under way at once, however slowly it arrives. Whatever the block does, the rows are answered at its end.
+    """
+    async with aio.insecure_channel(server.data, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        call = GRPCInferenceServiceStub(channel).ModelInfer(rows_of(model, rows))
+        await until_in_flight(server, 1)
+        yield
+        await call
+
+
+async def until_in_flight(server: Server, count: int) -> None:
+    """Wait until so many requests are under way; each look is a call, which gives the server its turn."""
+    while await in_flight(server) < count:
+        pass
+
+
+async def until_none_in_flight(server: Server) -> None:
+    """Wait until every place is given back, which is beside the answer; one that is lost for good runs into the test's time-out."""
+    while await in_flight(server) > 0:
+        pass
+
+
+async def in_flight(server: Server) -> float:
+    return (await asyncio.to_thread(server.counts)).total("bettong_requests_in_flight")
 
 
 def value_of(reply: pb.ModelInferResponse) -> float:

@@ -17,7 +17,7 @@ import onnx_files
 import pytest
 from clusters import TestedCluster, cluster
 from detector import MODEL, Detector, Findings, Right
-from runs import IS_LONG, report, seed
+from runs import IS_LONG, LEAST_OPERATIONS, report, seed
 
 import bettong
 
@@ -49,6 +49,7 @@ async def loaded(
         async with detector.running():
             await detector.until_answered(100, within_s=20)
             yield tested, detector
+            await detector.until_total(LEAST_OPERATIONS, within_s=60)
 
 
 def assert_nothing_lost(name: str, number: int, changes: int, found: Findings) -> None:
@@ -136,7 +137,7 @@ async def test_a_roll_back_costs_no_request(tmp_path: Path) -> None:
         for version in (2, 1) * (5 if IS_LONG else 2):
             await asyncio.to_thread(tested.swap, MODEL, version, replicas=3)
             # What was under way may still be of the other one.
-            await detector.until_answered(50, within_s=20)
+            await detector.until_settled(within_s=20)
             before = dict(detector.findings.versions)
             await detector.until_answered(200, within_s=20)
             changed = {key for key, count in detector.findings.versions.items() if count != before.get(key)}
@@ -204,4 +205,5 @@ async def test_a_gateway_that_ends_loses_no_request(tmp_path: Path, *, client_re
                     await detector.until_answered(200, within_s=20)
                     await tested.restart(gateway)
                     stopped += 1
+            await detector.until_total(LEAST_OPERATIONS, within_s=60)
     assert_nothing_lost("SIGTERM gateway", number, stopped, found)

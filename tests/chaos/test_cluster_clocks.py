@@ -13,7 +13,7 @@ import onnx_files
 import pytest
 from clusters import TestedCluster, cluster
 from detector import MODEL, Detector, Right
-from runs import SECONDS, report, seed
+from runs import LEAST_OPERATIONS, SECONDS, report, seed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7_200)]
 
@@ -61,12 +61,14 @@ async def test_clocks_that_are_days_apart_change_nothing(tmp_path: Path) -> None
             while time.monotonic() < end_s:
                 version += 1
                 await asyncio.to_thread(tested.deploy, MODEL, onnx_files.tagged(version), replicas=3)
+                await detector.until_settled(within_s=10)
                 before = found.versions.copy()
                 await detector.until_answered(50, within_s=10)
                 assert set(found.versions - before) == {str(version)}
                 victim = choose.choice([*tested.of_role("executor"), *tested.of_role("router")])
                 await victim.kill()
                 await tested.restart(victim)
+            await detector.until_total(LEAST_OPERATIONS, within_s=60)
     print(f"clocks are off by {', '.join(f'{each / DAY_S:+.1f}' for each in off_s.values())} days; {version - 1} swaps")
     report("clocks apart", number, 2 * (version - 1), found)
     assert found.failed == []

@@ -37,6 +37,7 @@ async def serving_slowly(folder: Path, *options: str) -> AsyncIterator[tuple[Tes
     """Run one gateway, one router and one executor that serve a slow model, and connect to the gateway."""
     async with cluster(folder / "c", routers=1, executors=0) as tested:
         await tested.add("executor", "executor-1", *options)
+        await tested.until_seen()
         await asyncio.to_thread(tested.deploy, SLOW, onnx_files.slow(TURNS), replicas=1)
         host, port = tested.gateways[0]
         async with aio.insecure_channel(f"{host}:{port}", UNLIMITED) as channel:
@@ -103,12 +104,12 @@ async def test_goodput_stays_at_nine_tenths_of_the_peak(tmp_path: Path, times: i
                 f"goodput {goodput:.0f}/s = {goodput / peak:.2f} of the peak, of {could:.2f} that cores were free for; refused after {refused * 1e3:.1f} ms, "
                 f"answered after {answered * 1e3:.0f} ms (medians)"
             )
-            assert outcomes.codes["RESOURCE_EXHAUSTED"] > 20, "the overload was none"
             assert outcomes.wrong == []
             assert set(outcomes.codes) <= {"OK", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
             assert None not in outcomes.retry_hints_s
+            overloaded = outcomes.sent > 0.75 * times * peak * RUN_S and outcomes.codes["RESOURCE_EXHAUSTED"] > 20
             enough = goodput >= 0.9 * peak * could and run <= 1.2 * outcomes.codes["OK"] + 10
-            if enough and outcomes.sent > 0.75 * times * peak * RUN_S and refused < answered / 10:
+            if overloaded and enough and refused < answered / 10:
                 return
     pytest.fail(f"goodput {goodput:.0f}/s of a peak of {peak:.0f}/s, {run:.0f} rows run, in {ATTEMPTS} attempts")
 

@@ -51,6 +51,7 @@ async def pause(_: TestedCluster, victim: Role) -> None:
 
 
 async def lose_etcd(tested: TestedCluster, choose: random.Random) -> None:
+    await tested.etcd.until_whole()
     server = choose.choice(tested.etcd.servers)
     server.kill()
     await asyncio.sleep(choose.uniform(1, 4))

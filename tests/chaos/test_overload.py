@@ -7,7 +7,7 @@ import numpy as np
 import onnx_files
 import pytest
 from grpc import aio
-from loads import UNLIMITED, Load
+from loads import UNLIMITED, Load, until_none_in_flight
 from servers import serving
 
 pytestmark = pytest.mark.slow
@@ -39,12 +39,12 @@ async def test_goodput_stays_at_nine_tenths_of_the_peak(tmp_path: Path, times: i
                 print(
                     f"peak {peak:.0f}/s, sent {outcomes.sent}, {dict(outcomes.codes)}, run {run}, goodput {goodput:.0f}/s"
                 )
-                assert outcomes.codes["RESOURCE_EXHAUSTED"] > 20, "the overload was none"
                 assert outcomes.wrong == []
                 assert set(outcomes.codes) <= {"OK", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
                 assert None not in outcomes.retry_hints_s
+                overloaded = outcomes.sent > 1.5 * peak * SECONDS and outcomes.codes["RESOURCE_EXHAUSTED"] > 20
                 enough = goodput >= 0.9 * peak and run <= 1.2 * outcomes.codes["OK"] + 10
-                if enough and outcomes.sent > 1.5 * peak * SECONDS and np.median(outcomes.refused_s) < 0.1:
+                if overloaded and enough and np.median(outcomes.refused_s) < 0.1:
                     return
     pytest.fail(f"goodput {goodput:.0f}/s of a peak of {peak:.0f}/s, {run} rows run, in {ATTEMPTS} attempts")
 
@@ -57,7 +57,8 @@ async def test_a_refusal_over_rest_says_when_to_come_back(tmp_path: Path) -> Non
 
     body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1]}]}
     with serving(tmp_path / "data", lanes=1, compute_threads=1, max_queue_rows=2) as server:
-        server.deploy("slow", onnx_files.slow(TURNS), tmp_path)
+        # Slow enough that 40 are too many however slowly they are sent.
+        server.deploy("slow", onnx_files.slow(10 * TURNS), tmp_path)
         async with httpx.AsyncClient(base_url=server.url, timeout=20) as client:
             replies = await asyncio.gather(*(client.post("/v2/models/slow/infer", json=body) for _ in range(40)))
             native = await asyncio.gather(
@@ -80,11 +81,11 @@ async def test_the_limit_of_requests_in_flight_is_kept(tmp_path: Path) -> None:
         async with aio.insecure_channel(server.data, UNLIMITED) as channel:
             load = Load(channel, "slow")
             await load.opened(rate=2_000, seconds=0.5, timeout_s=None)
+        await until_none_in_flight(server)
         counts = server.counts()
     print(dict(load.outcomes.codes))
     assert load.outcomes.codes["OK"] >= 10
     assert load.outcomes.codes["RESOURCE_EXHAUSTED"] > 100
     assert None not in load.outcomes.retry_hints_s
-    assert counts.total("bettong_requests_in_flight") == 0
     assert counts.total("bettong_requests_in_flight_bytes") == 0
     assert counts.total("bettong_admission_refusals_total") == load.outcomes.codes["RESOURCE_EXHAUSTED"]

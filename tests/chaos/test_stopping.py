@@ -30,21 +30,17 @@ from http2_frames import (
     WINDOW_UPDATE,
     frame,
 )
-from loads import UNLIMITED, one_row, value_of
+from loads import UNLIMITED, held_up, one_row, until_in_flight, value_of
 from servers import STOP_TIMEOUT_S, Server, serving, spawn
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 pytestmark = pytest.mark.slow
 
-# About 80 ms of one core for each row: long enough for all requests to arrive before the first are answered.
+# About 80 ms of one core for each row.
 TURNS = 4_000
-
-
-async def in_flight(server: Server, count: int) -> None:
-    """Wait until so many requests are under way; each look is a call, which gives the server its turn."""
-    while (await asyncio.to_thread(server.counts)).total("bettong_requests_in_flight") < count:
-        pass
+HELD_ROWS = 25
+"""Run for as long as all requests of a test need to arrive."""
 
 
 async def stopped(server: Server) -> int:
@@ -81,12 +77,13 @@ async def test_sigterm_under_load_loses_no_accepted_request(tmp_path: Path) -> N
         server.deploy("slow", onnx_files.slow(TURNS), tmp_path)
         async with (
             httpx.AsyncClient(base_url=server.url, timeout=30, limits=httpx.Limits(max_connections=20)) as client,
+            held_up(server, "slow", HELD_ROWS),
             asyncio.TaskGroup() as tasks,
         ):
             singles = [tasks.create_task(unary(server, number)) for number in range(20)]
             singles += [tasks.create_task(rest(client, number)) for number in range(20)]
             streamed = tasks.create_task(stream(server, range(20)))
-            await in_flight(server, 50)
+            await until_in_flight(server, 61)
             server.process.send_signal(signal.SIGTERM)
         assert await stopped(server) == 0
     outcomes = Counter([task.result() for task in singles] + streamed.result())
@@ -98,9 +95,9 @@ async def test_new_connections_are_refused_while_it_drains(tmp_path: Path) -> No
     """Whoever comes then is turned away, and what is under way is finished."""
     with serving(tmp_path / "data", lanes=1, compute_threads=1) as server:
         server.deploy("slow", onnx_files.slow(TURNS), tmp_path)
-        async with asyncio.TaskGroup() as tasks:
+        async with held_up(server, "slow", HELD_ROWS), asyncio.TaskGroup() as tasks:
             under_way = [tasks.create_task(unary(server, number)) for number in range(20)]
-            await in_flight(server, 20)
+            await until_in_flight(server, 21)
             server.process.send_signal(signal.SIGTERM)
             await asyncio.to_thread(server.until, "state_changed", state="DRAINING")
             while await asyncio.to_thread(is_listening, server):
@@ -116,7 +113,7 @@ async def test_a_second_sigterm_ends_it_at_once(tmp_path: Path) -> None:
         async with aio.insecure_channel(server.data, UNLIMITED) as channel:
             stub = GRPCInferenceServiceStub(channel)
             calls = [stub.ModelInfer(one_row("slow", number)) for number in range(1_000)]
-            await in_flight(server, 900)
+            await until_in_flight(server, 900)
             server.process.send_signal(signal.SIGTERM)
             await asyncio.to_thread(server.until, "state_changed", state="DRAINING")
             server.process.send_signal(signal.SIGTERM)
@@ -135,7 +132,7 @@ async def test_a_drain_that_takes_too_long_is_cut_off(tmp_path: Path) -> None:
         async with aio.insecure_channel(server.data, UNLIMITED) as channel:
             stub = GRPCInferenceServiceStub(channel)
             calls = [stub.ModelInfer(one_row("slow", number)) for number in range(500)]
-            await in_flight(server, 400)
+            await until_in_flight(server, 400)
             server.process.send_signal(signal.SIGTERM)
             await asyncio.wait_for(stopped(server), 10)
             outcomes = await asyncio.gather(*calls, return_exceptions=True)

@@ -115,6 +115,13 @@ class EtcdCluster:
                         return server
                 await asyncio.sleep(0.05)
 
+    async def until_whole(self) -> None:
+        """Wait until every server knows who leads: then a majority is left when one dies."""
+        async with asyncio.timeout(START_TIMEOUT_S):
+            for server in self.servers:
+                while (status := await _status(server)) is None or not status.leader:  # noqa: ASYNC110 - another process
+                    await asyncio.sleep(0.05)
+
 
 async def _status(server: EtcdServer) -> rpc_pb2.StatusResponse | None:
     from grpc import aio

@@ -36,6 +36,7 @@ async def tested(server: str, tmp_path: Path) -> AsyncIterator[TestedCluster]:
                 async with asyncio.TaskGroup() as tasks:
                     for name in ("gateway-1", "gateway-2", "executor-1", "executor-2"):
                         tasks.create_task(made.add(name.partition("-")[0], name))
+                await made.until_seen()
                 yield made
             finally:
                 await made.close()
