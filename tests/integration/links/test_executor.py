@@ -15,7 +15,7 @@ from tritonclient.grpc import service_pb2 as oip
 
 from bettong.internal.v1 import link_pb2 as pb
 
-HELD_US = 60_000
+HELD_US = 250_000
 """How long a batch waits where a test needs calls that are open."""
 
 UNKNOWN = b"\xa2\x06\x02hi\xa8\x06\x07"

@@ -10,7 +10,7 @@ from engines import Role, Roles, plain
 from grpc import StatusCode, aio
 from links import Taken, WitnessServer, addresses, echo, until, witnesses
 
-SILENCE_MS = 80
+SILENCE_MS = 400
 
 
 @pytest.fixture
@@ -106,7 +106,8 @@ async def test_what_every_replica_refuses_is_refused_at_once(gateway: Role, clie
 
         async with witnesses(3, refuse) as trio:
             gateway.table(addresses(trio), all_of=[plain()])
-            async with asyncio.timeout(1):
+            # It would wait for 5 s.
+            async with asyncio.timeout(4):
                 assert await client.code(1) == code.name
             assert sum(server.calls for server in trio) == most
 
@@ -276,7 +277,7 @@ async def test_a_call_waits_no_longer_than_its_deadline(client: Asker) -> None:
     """Nobody runs the pipeline; the deadline is what ends the wait."""
     metadata = [("grpc-timeout", "50m")]
     with pytest.raises(aio.AioRpcError) as raised:
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(4):
             await client.infer(7, metadata=metadata)
     assert raised.value.code() in {StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED}
 
@@ -318,6 +319,6 @@ async def test_a_deadline_is_kept_while_a_connection_is_made(gateway: Role, clie
             second.connect_ex(full.getsockname())
             gateway.table([f"127.0.0.1:{full.getsockname()[1]}"], all_of=[plain()])
             with pytest.raises(aio.AioRpcError) as raised:
-                async with asyncio.timeout(0.5):
+                async with asyncio.timeout(4):
                     await client.infer(7, metadata=[("grpc-timeout", "100m")])
     assert raised.value.code() is StatusCode.DEADLINE_EXCEEDED
