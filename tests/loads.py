@@ -63,8 +63,9 @@ async def until_in_flight(server: Server, count: int) -> None:
 
 async def until_none_in_flight(server: Server) -> None:
     """Wait until every place is given back, which is beside the answer; one that is lost for good runs into the test's time-out."""
-    while await in_flight(server) > 0:
-        pass
+    for gauge in ("bettong_requests_in_flight", "bettong_requests_in_flight_bytes"):
+        while (await asyncio.to_thread(server.counts)).total(gauge) > 0:
+            pass
 
 
 async def in_flight(server: Server) -> float:
