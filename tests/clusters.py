@@ -22,7 +22,6 @@ CLUSTER = "default"
 _READY_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 40.0
 """A drain may take 30 s."""
-_SEEN_TIMEOUT_S = 20.0
 
 
 @dataclass
@@ -149,10 +148,10 @@ class TestedCluster:
         """Start a member that has ended."""
         return await member.start()
 
-    async def until_seen(self) -> None:
+    async def until_seen(self, *, within_s: float = 20.0) -> None:
         """Wait until every gateway sees all members: for what is deployed before it does, some are not there."""
         for gateway in self.of_role("gateway"):
-            await self.until(lambda gateway=gateway: self.sees_all(gateway), within_s=_SEEN_TIMEOUT_S)  # type: ignore[misc]
+            await self.until(lambda gateway=gateway: self.sees_all(gateway), within_s=within_s)  # type: ignore[misc]
 
     def sees_all(self, gateway: Role) -> bool:
         """Return whether a gateway sees all members, and etcd."""

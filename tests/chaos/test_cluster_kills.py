@@ -5,7 +5,6 @@
 # ruff: noqa: S311, T201 - a seed decides what happens, and a run says what it did
 
 import asyncio
-import os
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -14,26 +13,15 @@ from pathlib import Path
 import onnx_files
 import pytest
 from clusters import Role, TestedCluster, cluster
-from detector import MODEL, Detector, Findings
+from detector import MODEL, Detector
+from runs import SECONDS, report, seed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7_200)]
 
-SECONDS = float(os.environ.get("BETTONG_CHAOS_S", "15"))
-LEAST_OPERATIONS_A_SECOND = 100
+LEAST_OPERATIONS = int(50 * SECONDS)
 HEDGE_AFTER_MS = "50"
 SILENCE_S = 1.5
 """Without hedging, a replica that hangs is waited for as long."""
-
-
-def seed() -> int:
-    return int(os.environ.get("BETTONG_SEED") or random.randrange(1 << 30))
-
-
-def report(name: str, number: int, faults: int, found: Findings) -> None:
-    """Print what a run did, and fail one that proves nothing."""
-    print(f"{name}: seed {number}, {faults} faults, {found.summary()}")
-    assert faults > 0
-    assert found.answered >= LEAST_OPERATIONS_A_SECOND * SECONDS / 2
 
 
 async def kill_and_start_again(tested: TestedCluster, victim: Role) -> None:
@@ -71,7 +59,7 @@ async def test_killed_members_cost_no_request(tmp_path: Path, roles: tuple[str, 
         await asyncio.to_thread(tested.deploy, MODEL, onnx_files.tagged(), replicas=3)
         async with Detector(tested.gateways).running() as found:
             faults = await inject(tested, roles, kill_and_start_again, random.Random(number))
-    report(f"kill {'+'.join(roles)}", number, faults, found)
+    report(f"kill {'+'.join(roles)}", number, faults, found, least=LEAST_OPERATIONS)
     assert found.failed == []
     assert found.wrong == []
 
@@ -83,7 +71,7 @@ async def test_paused_members_give_no_stale_answer(tmp_path: Path) -> None:
         await asyncio.to_thread(tested.deploy, MODEL, onnx_files.tagged(), replicas=3)
         async with Detector(tested.gateways).running() as found:
             faults = await inject(tested, ("executor", "router"), pause_past_the_lease, random.Random(number))
-    report("pause", number, faults, found)
+    report("pause", number, faults, found, least=LEAST_OPERATIONS)
     assert found.failed == []
     assert found.wrong == []
 
@@ -101,7 +89,7 @@ async def test_hedged_requests_do_not_wait_for_a_paused_executor(
         counts = [await asyncio.to_thread(router.counts) for router in tested.of_role("router")]
     hedged = sum(each.total("bettong_link_hedges_won_total") for each in counts)
     print(f"{hedged:.0f} answered by the second replica first")
-    report("hedged pause", number, faults, found)
+    report("hedged pause", number, faults, found, least=LEAST_OPERATIONS)
     assert hedged > 0
     assert found.failed == []
     assert found.wrong == []
@@ -122,6 +110,6 @@ async def test_members_that_are_asked_to_end_lose_nothing(tmp_path: Path) -> Non
         # The second gateway is left alone, so that a client whose gateway said goodbye has somewhere to go.
         async with Detector(tested.gateways[1:]).running() as found:
             faults = await inject(tested, ("executor", "router"), stop_and_start, choose)
-    report("SIGTERM", number, faults, found)
+    report("SIGTERM", number, faults, found, least=LEAST_OPERATIONS)
     assert found.failed == []
     assert found.wrong == []

@@ -21,7 +21,7 @@ import pytest
 from clusters import TestedCluster, cluster
 from detector import MODEL, Detector, Right
 from networks import CLIENT, Network, network
-from runs import IS_LONG, SECONDS, report, seed
+from runs import IS_LONG, LEAST_OPERATIONS, SECONDS, report, seed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7_200)]
 
@@ -90,16 +90,9 @@ class Cuts:
         return last_s - healed_s
 
     async def until_all_are_seen(self) -> float:
-        """Wait until the gateway sees every member, and etcd; return how long that took."""
+        """Wait until every gateway sees all members, and etcd; return how long that took."""
         began_s = time.monotonic()
-
-        def seen() -> bool:
-            members = self.tested.client().members()
-            return members.etcd_lost_since is None and {each.name for each in members.members} == set(
-                self.tested.members
-            )
-
-        await self.tested.until(seen, within_s=10)
+        await self.tested.until_seen(within_s=10)
         return time.monotonic() - began_s
 
 
@@ -124,6 +117,7 @@ async def cuttable(
             async with detector.running():
                 await detector.until_answered(100, within_s=20)
                 yield Cuts(tested, net, detector, seed(), PAST_ALL_S if refusals else CALM_S)
+                await detector.until_total(LEAST_OPERATIONS, within_s=60)
 
 
 def shuffled(pairs: Iterable[tuple[str, str]], choose: random.Random) -> Callable[[], Iterable[tuple[str, str, str]]]:

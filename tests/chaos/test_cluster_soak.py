@@ -14,7 +14,7 @@ import onnx_files
 import pytest
 from clusters import Role, TestedCluster, cluster
 from detector import MODEL, Detector
-from runs import SECONDS, report, seed
+from runs import LEAST_OPERATIONS, SECONDS, report, seed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7_200)]
 
@@ -96,6 +96,7 @@ async def test_faults_at_random_cost_no_request_and_no_memory(tmp_path: Path) ->
                     choose.uniform(0, max(0.0, FAULT_EVERY_S - (time.monotonic() - began_s - passed_s)))
                 )
             await detector.until_answered(100, within_s=10)
+            await detector.until_total(LEAST_OPERATIONS, within_s=60)
             grown_bytes = resident_bytes(gateway) - (settled_bytes or resident_bytes(gateway))
     report("soak", number, faults.total(), found)
     print(

@@ -14,7 +14,7 @@ import pytest
 from clusters import Role, TestedCluster, cluster
 from detector import MODEL, Detector, Right
 from other_version import other_version
-from runs import report, seed
+from runs import LEAST_OPERATIONS, report, seed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 
@@ -75,6 +75,7 @@ async def test_a_rolling_upgrade_and_the_way_back_cost_no_request(tmp_path: Path
                     await tested.restart(victim)
                     await tested.until(lambda: tested.ready(MODEL) == 2, within_s=WITHIN_S)
                     changes += 4
+            await detector.until_total(LEAST_OPERATIONS, within_s=60)
     report("two versions", number, changes, found)
     assert found.failed == []
     assert found.wrong == []
