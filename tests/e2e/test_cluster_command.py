@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -91,9 +92,17 @@ def cluster(folder: Path, *arguments: str) -> Iterator[Cluster]:
 
 def deploy(url: str, replicas: int) -> bettong.Pipeline:
     client = bettong.Client(url)
+    until_seen(client, replicas)
     model = client.upload_model("sums", linear_model(4))
     config = bettong.DeploymentConfigBuilder().replica_count(replicas).build()
     return client.build_pipeline("sums").add_model_step(model).deploy(deployment_config=config)
+
+
+def until_seen(client: bettong.Client, executors: int) -> None:
+    """Wait until a gateway sees so many executors: one is ready a moment before all others have heard of it."""
+    began_s = time.monotonic()
+    while sum(member.role == "executor" for member in client.members().members) < executors:
+        assert time.monotonic() - began_s < START_S, client.members()
 
 
 def answers(url: str, count: int) -> list[Any]:

@@ -65,7 +65,8 @@ def test_a_bounded_run_ends_with_a_summary(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "sent 5,000, answered 5,000, failed 0" in done.stdout
-    assert figure(r"rate +([\d,]+) events/s", done.stdout) > 900
+    # Unless it is asked for, it is 2,000; a machine that is held up sends late what it could not send in time.
+    assert 600 < figure(r"rate +([\d,]+) events/s", done.stdout) < 1_100
     assert figure(r"batches +([\d.]+) rows", done.stdout) >= 1
     assert 0 < figure(r"latency +p50 ([\d.]+) ms", done.stdout) <= figure(r", p99 ([\d.]+) ms", done.stdout)
     assert figure(r"precision ([\d.]+)%", done.stdout) > 70

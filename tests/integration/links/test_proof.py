@@ -1,5 +1,6 @@
 """Members that prove themselves to each other: links by certificates, and nobody else's."""
 
+import asyncio
 import subprocess
 from pathlib import Path
 
@@ -42,6 +43,7 @@ async def test_only_members_with_a_certificate_are_linked(tmp_path: Path) -> Non
         try:
             for member in members.values():
                 member.data = str(member.until("ready")["data"])
+            await asyncio.to_thread(until_seen, members["ours"], {"executor", "router"})
             members["ours"].deploy("tagged", tagged(), tmp_path)
             assert ask(members["ours"]) == [[7, 0]]
             for stranger in ("others", "none"):
@@ -51,6 +53,13 @@ async def test_only_members_with_a_certificate_are_linked(tmp_path: Path) -> Non
         finally:
             for member in members.values():
                 member.forget()
+
+
+def until_seen(gateway: Server, roles: set[str]) -> None:
+    """Wait until a gateway sees members of these roles, which started beside it."""
+    with gateway.client() as client:
+        while not roles <= {member.role for member in client.members().members}:
+            pass
 
 
 def ask(gateway: Server) -> list[object]:
