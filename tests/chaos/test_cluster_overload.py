@@ -115,27 +115,29 @@ async def test_goodput_stays_at_nine_tenths_of_the_peak(tmp_path: Path, times: i
 
 
 async def test_a_flooded_pipeline_does_not_stall_another(tmp_path: Path) -> None:
-    """Both are on the same links and the same executor; the fast one takes at most three times as long at its worst."""
+    """Both are on the same links and the same executor; the fast one takes at most three times as long at its worst, or waits for no row."""
     async with serving_slowly(tmp_path) as (tested, channel):
         await asyncio.to_thread(tested.deploy, MODEL, onnx_files.tagged(), replicas=1)
-        ratios = []
+        alone = Load(channel, SLOW)
+        await alone.closed(concurrency=1, seconds=1.0)
+        row_ms = min(alone.outcomes.ok_s) * 1e3
         for _ in range(ATTEMPTS):
             # Compared with when the slow one is only busy, as two cores have no room for more.
             busy = await meanwhile(tested, Load(channel, SLOW).closed(concurrency=2, seconds=RUN_S))
             flood = Load(channel, SLOW)
             flooded = await meanwhile(tested, flood.closed(concurrency=256, seconds=RUN_S))
-            ratios.append(flooded.quantile_ms(0.99) / busy.quantile_ms(0.99))
+            most_ms = max(MUCH_SLOWER * busy.quantile_ms(0.99), row_ms)
             print(
-                f"slow: {dict(flood.outcomes.codes)}; fast, beside a busy one: {busy.summary()}; "
-                f"beside a flooded one: {flooded.summary()}; ratio of p99 {ratios[-1]:.2f}"
+                f"slow: {dict(flood.outcomes.codes)}, a row takes {row_ms:.1f} ms; fast, beside a busy one: {busy.summary()}; "
+                f"beside a flooded one: {flooded.summary()}; its p99 may be {most_ms:.1f} ms"
             )
             for found in (busy, flooded):
                 assert found.failed == []
                 assert found.wrong == []
                 assert found.answered > 20 * RUN_S
-            if ratios[-1] <= MUCH_SLOWER:
-                break
-    assert min(ratios) <= MUCH_SLOWER
+            if flooded.quantile_ms(0.99) <= most_ms:
+                return
+    pytest.fail(f"p99 {flooded.quantile_ms(0.99):.1f} ms in {ATTEMPTS} attempts")
 
 
 async def meanwhile(tested: TestedCluster, load: Awaitable[float]) -> Findings:
